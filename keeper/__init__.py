@@ -1,0 +1,1 @@
+"""Cross-chain margin, verifiable and kept: the off-chain half."""

@@ -1,0 +1,1 @@
+"""Clearing: what acts do to an account, and what is closed when its margin is gone."""

@@ -1,0 +1,149 @@
+"""What executing a live item does to one margin account, at the worst price it may execute at.
+
+Rounding is the contracts': a buyer pays rounded up, a seller receives rounded down, fees are rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keeper.margin.listing import Listing, UnknownAsset
+from keeper.state.actions import Order, Reserve, Takeover, Trade, Withdraw
+from keeper.state.batch import UNIT
+from keeper.state.deployment import Profile
+from keeper.state.ids import AssetId, token_id
+from keeper.state.live import LegItem, PermitItem
+from keeper.state.world import ChainState, MarginAccount
+
+
+class UnsupportedAction(ValueError):
+    """An action whose effect this protocol version does not define; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Changes of one margin account, USD, sizes and amounts in 1e18.
+
+    `cash_part` of `reserved` may be claimed in cash; `settlement_out` is the settlement token that leaves the vault,
+    which `cash` has already lost.
+    """
+
+    cash: int = 0
+    positions: Mapping[AssetId, int] = field(default_factory=dict)
+    collateral: Mapping[AssetId, int] = field(default_factory=dict)
+    reserved: int = 0
+    cash_part: int = 0
+    settlement_out: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it changes nothing."""
+        return not (self.cash or self.positions or self.collateral or self.reserved or self.cash_part)
+
+    @property
+    def assets(self) -> frozenset[AssetId]:
+        """Every asset it changes."""
+        return frozenset((*self.positions, *self.collateral))
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverTerms:
+    """The side of what a taker takes (+1 a long, −1 a short) and the worst price per unit, USD 1e18."""
+
+    side: int
+    price: int
+
+
+def effect_of(
+    item: PermitItem, account: MarginAccount, listing: Listing, profile: Profile, terms: TakeoverTerms | None = None
+) -> Effect:
+    """What executing a permit does to `account`; nothing where it names another account or another component's chain.
+
+    A withdrawal of the settlement token is cash, of another token collateral. A trade executes at its exact price with
+    its fee. A reservation takes margin in full. A takeover, for its taker, needs the `terms`; the liquidated account's
+    side is its leg's.
+
+    Raises:
+        UnknownAsset: the deployment does not list the token withdrawn, or the chain.
+        UnsupportedAction: a Move or an Unlink.
+    """
+    if account.account_id not in item.accounts or item.chain_id not in account.chains:
+        return Effect()
+    if item.chain_id not in listing.settlement:
+        raise UnknownAsset(f"chain {item.chain_id} is not listed")
+    action = item.action
+    if isinstance(action, Withdraw):
+        return _withdraw(action, item.chain_id, listing)
+    if isinstance(action, Trade):
+        maker, taker = item.orders
+        if account.account_id == maker.account_id:
+            return fill(maker.asset, action.size, action.price, trade_fee(action, profile))
+        return fill(taker.asset, -action.size, action.price, trade_fee(action, profile))
+    if isinstance(action, Reserve):
+        return Effect(reserved=action.amount, cash_part=action.cash_part)
+    if isinstance(action, Takeover) and terms is not None:
+        return fill(action.asset, terms.side * action.size, terms.price, 0)
+    raise UnsupportedAction(f"{type(action).__name__} has no effect that is known here")
+
+
+def fill(asset: AssetId, size: int, price: int, fee: int) -> Effect:
+    """The effect of buying `size` (selling where negative) at `price`, less a fee."""
+    # floor division of the negative payment rounds what is paid up, of the positive one what is received down.
+    return Effect(cash=(-size * price) // UNIT - fee, positions={asset: size})
+
+
+def trade_fee(trade: Trade, profile: Profile) -> int:
+    """What each side of a match pays, USD 1e18, rounded up twice as the clearing house does."""
+    notional = _ceil(abs(trade.size) * trade.price, UNIT)
+    return _ceil(notional * profile.fee_rate, UNIT)
+
+
+def order_of(item: PermitItem, role: int) -> tuple[Order, bytes]:
+    """The maker's (0) or taker's (1) order of a trade, with its hash."""
+    if not isinstance(item.action, Trade):
+        raise UnsupportedAction(f"{type(item.action).__name__} has no orders")
+    return item.orders[role], (item.action.maker_order, item.action.taker_order)[role]
+
+
+def leg_side(leg: LegItem) -> int:
+    """+1 where a leg closes a long, −1 a short."""
+    return 1 if leg.leaf.close_limit > 0 else -1
+
+
+def leg_remaining(leg: LegItem, state: ChainState) -> int:
+    """Size that a leg may still close by its cumulative counter (CM-40)."""
+    closed = state.closed.get((leg.leaf.account_id, leg.leaf.asset), 0)
+    return max(0, abs(leg.leaf.close_limit) - closed)
+
+
+def legs_effect(legs: Sequence[LegItem], state: ChainState, reachable: int, profile: Profile) -> Effect:
+    """What live legs on one position together do to the liquidated account, filled in full at the worst terms of any.
+
+    Legs of successive batches on one position share its cumulative counter, so together they close what the largest
+    of them may. `legs` have one account, chain, asset and side; `reachable` is the largest size that the position can
+    have on that side. A part of the fill is a part of the effect.
+    """
+    side = leg_side(legs[0])
+    size = min(max(leg_remaining(leg, state) for leg in legs), reachable)
+    if size <= 0:
+        return Effect()
+    prices = [max(0, leg.leaf.mark_price - side * leg.leaf.max_concession) for leg in legs]
+    price = min(prices) if side > 0 else max(prices)
+    fee = _ceil(profile.flat_fee * size, min(abs(leg.leaf.close_limit) for leg in legs))
+    return fill(legs[0].leaf.asset, -side * size, price, fee)
+
+
+def _withdraw(action: Withdraw, chain_id: int, listing: Listing) -> Effect:
+    settlement = listing.settlement[chain_id]
+    if action.token == settlement.address:
+        amount = action.amount * settlement.scale
+        return Effect(cash=-amount, settlement_out=amount)
+    asset = token_id(chain_id, action.token)
+    if asset not in listing.collateral:
+        raise UnknownAsset(f"token 0x{action.token.hex()} is not listed on chain {chain_id}")
+    return Effect(collateral={asset: -action.amount * listing.collateral[asset].scale})
+
+
+def _ceil(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)

@@ -1,0 +1,236 @@
+"""One account with everything live on it, at one set of marks: the bound over all subsets, and the exact corners.
+
+Scenario profits and losses, equity and reservations all add up over what is executed. So the figures of any subset are
+sums of lines computed once, and because margin requirements are convex, the worst of any partial executions lies at a
+corner: each item executed in full or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keeper.margin.listing import Listing
+from keeper.margin.model import Floats
+from keeper.margin.portfolio import Portfolio
+from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floor_grain
+from keeper.state.actions import Takeover
+from keeper.state.deployment import Profile
+from keeper.state.ids import AssetId
+from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.world import MarginAccount, World
+
+from .effects import Effect, TakeoverTerms, effect_of, leg_remaining, leg_side, legs_effect
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one subset, USD 1e18, rounded to 1e-6 USD against the account. `cash_left`, which CM-21 wants ≥ 0,
+    is cash and mark to market less the cash parts of reservations."""
+
+    equity: int
+    initial: int
+    maintenance: int
+    cash_left: int
+
+    @property
+    def free(self) -> int:
+        return self.equity - self.initial
+
+
+@dataclass(frozen=True)
+class Line:
+    """What holdings, or an act, add to every figure. Equity and cash exact (USD 1e18 · EXACT), P&L in USD, (S,)."""
+
+    equity: int
+    cash_left: int
+    reserved: int
+    pnl: Floats
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """`base` is what is final; `lines` what each live effect would add."""
+
+    valuation: Valuation
+    base: Line
+    lines: tuple[Line, ...]
+
+    @classmethod
+    def of(cls, portfolio: Portfolio, effects: Sequence[Effect], valuation: Valuation) -> Exposure:
+        """Figures of a portfolio and of effects on it; `valuation` has every asset of both."""
+        pnl = valuation.scenario_pnl([portfolio, *effects])
+        base = Line(
+            valuation.equity(portfolio),
+            valuation.net_cash(portfolio) - portfolio.cash_parts * EXACT,
+            portfolio.reserved,
+            pnl[0],
+        )
+        lines = tuple(
+            Line(
+                valuation.equity(effect),
+                valuation.net_cash(effect) - effect.cash_part * EXACT,
+                effect.reserved,
+                pnl[row],
+            )
+            for row, effect in enumerate(effects, start=1)
+        )
+        return cls(valuation, base, lines)
+
+    def plus(self, line: Line) -> Exposure:
+        """The same with `line` executed."""
+        return Exposure(self.valuation, _add(self.base, line), self.lines)
+
+    def bound(self) -> Figures:
+        """No subset is worse: every scenario, and every other figure, with each line counted only where it loses."""
+        worst = self.base
+        for line in self.lines:
+            worst = _add(
+                worst,
+                Line(min(0, line.equity), min(0, line.cash_left), max(0, line.reserved), np.minimum(0.0, line.pnl)),
+            )
+        return self._figures([worst.equity], [worst.cash_left], [worst.reserved], worst.pnl[None, :])[0]
+
+    def corners(self) -> list[Figures]:
+        """Every subset, in the order of `sums`."""
+        return self._figures(*self.sums())
+
+    def sums(self) -> tuple[list[int], list[int], list[int], Floats]:
+        """Equity, cash left, reserved and P&L of every subset, 2**len(lines) of each, as in `Line`.
+
+        Line i is executed where bit i of the index is set.
+        """
+        equity, cash_left, reserved = [self.base.equity], [self.base.cash_left], [self.base.reserved]
+        pnl = self.base.pnl[None, :]
+        for line in self.lines:
+            equity += [value + line.equity for value in equity]
+            cash_left += [value + line.cash_left for value in cash_left]
+            reserved += [value + line.reserved for value in reserved]
+            pnl = np.concatenate((pnl, pnl + line.pnl))
+        return equity, cash_left, reserved, pnl
+
+    def _figures(
+        self, equity: Sequence[int], cash_left: Sequence[int], reserved: Sequence[int], pnl: Floats
+    ) -> list[Figures]:
+        initial, maintenance = self.valuation.model.requirements(pnl)
+        held = [ceil_grain(amount * EXACT) for amount in reserved]
+        return [
+            Figures(
+                floor_grain(equity[i]),
+                ceil_usd(float(initial[i])) + held[i],
+                ceil_usd(float(maintenance[i])) + held[i],
+                floor_grain(cash_left[i]),
+            )
+            for i in range(len(equity))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEffect:
+    """What an item, or the legs on one position together, would do to an account."""
+
+    effect: Effect
+    items: tuple[LiveItem, ...]
+
+    @property
+    def is_leg(self) -> bool:
+        return isinstance(self.items[0], LegItem)
+
+
+def live_effects(
+    account: MarginAccount,
+    live: Iterable[LiveItem],
+    world: World,
+    listing: Listing,
+    profile: Profile,
+    prices: dict[AssetId, int],
+    adding: Sequence[tuple[int, Effect]] = (),
+) -> list[LiveEffect]:
+    """What live items would do to `account`, those that do nothing left out; permits first, then legs.
+
+    A takeover whose leg is not among `live` may be of either side, and counts as both. Legs can take what the position
+    may have become: its final size and everything live, or in `adding` (chain id and effect), that enlarges it there.
+    `prices` are those of the judged marks.
+
+    Raises:
+        UnknownAsset, UnsupportedAction: as `effect_of`.
+    """
+    ordered = sorted(live, key=_order)
+    legs = [item for item in ordered if isinstance(item, LegItem)]
+    permits: list[tuple[int, LiveEffect]] = []
+    for item in ordered:
+        if isinstance(item, PermitItem):
+            for terms in takeover_terms(item, legs, prices):
+                effect = effect_of(item, account, listing, profile, terms)
+                if not effect.nothing:
+                    permits.append((item.chain_id, LiveEffect(effect, (item,))))
+    changes = [*((chain_id, entry.effect) for chain_id, entry in permits), *adding]
+    groups: dict[tuple[int, AssetId, int], list[LegItem]] = {}
+    for leg in legs:
+        leaf = leg.leaf
+        if leaf.account_id == account.account_id and leaf.chain_id in account.chains and leaf.chain_id in world:
+            groups.setdefault((leaf.chain_id, leaf.asset, leg_side(leg)), []).append(leg)
+    found = [entry for _, entry in permits]
+    for (chain_id, asset, side), group in sorted(groups.items()):
+        sizes = world[chain_id].sizes.get(account.account_id)
+        position = sizes.get(asset, 0) if sizes is not None else 0
+        grown = sum(max(0, side * e.positions.get(asset, 0)) for chain, e in changes if chain == chain_id)
+        effect = legs_effect(group, world[chain_id], max(0, side * position + grown), profile)
+        if not effect.nothing:
+            found.append(LiveEffect(effect, tuple(group)))
+    return found
+
+
+def takeover_terms(
+    item: PermitItem, legs: Sequence[LegItem], prices: dict[AssetId, int]
+) -> tuple[TakeoverTerms | None, ...]:
+    """The terms that a takeover may execute at, one per side that its known legs have, or both where none is known.
+
+    The price is the worst for the taker of the judged mark and the marks of the legs, without any concession.
+    """
+    action = item.action
+    if not isinstance(action, Takeover):
+        return (None,)
+    known = legs_for(item, legs)
+    mark = prices.get(action.asset, 0)
+    terms = []
+    for side in sorted({leg_side(leg) for leg in known} or {-1, 1}):
+        marks = [mark, *(leg.leaf.mark_price for leg in known if leg_side(leg) == side)]
+        terms.append(TakeoverTerms(side, max(marks) if side > 0 else min(marks)))
+    return tuple(terms)
+
+
+def legs_for(item: PermitItem, legs: Iterable[LegItem]) -> list[LegItem]:
+    """The legs that a takeover may execute against."""
+    action = item.action
+    if not isinstance(action, Takeover):
+        return []
+    wanted = (action.liquidated, item.chain_id, action.asset)
+    return [leg for leg in legs if (leg.leaf.account_id, leg.leaf.chain_id, leg.leaf.asset) == wanted]
+
+
+def leg_is_live_on(account: MarginAccount, live: Iterable[LiveItem], world: World) -> bool:
+    """Whether a liquidation leg of `account` may still be filled."""
+    return any(
+        isinstance(item, LegItem)
+        and item.leaf.account_id == account.account_id
+        and item.leaf.chain_id in account.chains
+        and item.leaf.chain_id in world
+        and leg_remaining(item, world[item.leaf.chain_id]) > 0
+        for item in live
+    )
+
+
+def _order(item: LiveItem) -> tuple[bool, bytes]:
+    return isinstance(item, LegItem), repr(item.key).encode()
+
+
+def _add(one: Line, other: Line) -> Line:
+    return Line(
+        one.equity + other.equity,
+        one.cash_left + other.cash_left,
+        one.reserved + other.reserved,
+        one.pnl + other.pnl,
+    )

@@ -1,0 +1,119 @@
+"""One set of marks applied to holdings: exact equity, and scenario profit and loss.
+
+Equity is summed in integers of 1 / EXACT of 1e-18 USD, in which it is linear without any rounding. Only the scenario
+products are in floating point, accumulated asset by asset in ascending order, so that an account's figures do not
+depend on which other accounts are computed beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keeper.market.marks import Marks
+from keeper.state.batch import UNIT
+from keeper.state.ids import AssetId
+
+from .model import Floats, MarginModel
+from .parameters import BASIS
+
+EXACT = UNIT * BASIS
+"""Denominator of exact equity, whose quotient is in USD 1e18."""
+
+GRAIN = 10**12
+"""1e-6 USD: what figures are rounded to, against the account."""
+
+
+class Holdings(Protocol):
+    """Anything with cash, positions and collateral: a portfolio, or what an act adds to one. All scaled by 1e18."""
+
+    @property
+    def cash(self) -> int: ...
+    @property
+    def positions(self) -> Mapping[AssetId, int]: ...
+    @property
+    def collateral(self) -> Mapping[AssetId, int]: ...
+
+
+@dataclass(frozen=True)
+class Valuation:
+    """`prices` in USD 1e18, `credits` the price after the haircut in USD 1e18 · BASIS, `pnl` of shape (assets, S)."""
+
+    model: MarginModel
+    assets: tuple[AssetId, ...]
+    prices: Mapping[AssetId, int]
+    credits: Mapping[AssetId, int]
+    pnl: Floats
+
+    @classmethod
+    def of(cls, marks: Marks, model: MarginModel, assets: Iterable[AssetId]) -> Valuation:
+        """Price each asset once.
+
+        Raises:
+            UnknownAsset: an asset is not listed.
+            MarkError: an asset's underlying has no mark.
+        """
+        ordered = tuple(sorted(set(assets)))
+        prices = {asset: model.price(asset, marks) for asset in ordered}
+        return cls(
+            model,
+            ordered,
+            prices,
+            {asset: price * (BASIS - model.haircut(asset)) for asset, price in prices.items()},
+            model.scenarios(marks, ordered).pnl,
+        )
+
+    def equity(self, holdings: Holdings) -> int:
+        """Cash, mark to market and haircut collateral, exact: USD 1e18 · EXACT. Linear in the holdings."""
+        return self.net_cash(holdings) + sum(
+            amount * self.credits[asset] for asset, amount in holdings.collateral.items()
+        )
+
+    def net_cash(self, holdings: Holdings) -> int:
+        """Cash and mark to market, exact: USD 1e18 · EXACT."""
+        marked = sum(size * self.prices[asset] for asset, size in holdings.positions.items())
+        return (holdings.cash * UNIT + marked) * BASIS
+
+    def gross_notional(self, holdings: Holdings) -> int:
+        """Absolute value of every position and collateral amount, exact: USD 1e18 · EXACT."""
+        sides = (*holdings.positions.items(), *holdings.collateral.items())
+        return sum(abs(amount) * self.prices[asset] for asset, amount in sides) * BASIS
+
+    def scenario_pnl(self, holdings: Sequence[Holdings]) -> Floats:
+        """Profit and loss of each in every scenario, shape (len(holdings), S), USD."""
+        total = np.zeros((len(holdings), self.pnl.shape[1]))
+        for row, asset in enumerate(self.assets):
+            held = [h.positions.get(asset, 0) + h.collateral.get(asset, 0) for h in holdings]
+            index = [i for i, amount in enumerate(held) if amount]
+            if index:
+                amounts = np.array([held[i] / UNIT for i in index])
+                total[index] += amounts[:, None] * self.pnl[row]
+        return total
+
+
+def floor_grain(exact: int) -> int:
+    """USD 1e18 · EXACT to USD 1e18, rounded down to 1e-6 USD."""
+    return exact // (EXACT * GRAIN) * GRAIN
+
+
+def ceil_grain(exact: int) -> int:
+    """USD 1e18 · EXACT to USD 1e18, rounded up to 1e-6 USD."""
+    return -floor_grain(-exact)
+
+
+def ceil_usd(usd: float) -> int:
+    """USD as a double to USD 1e18, rounded up to 1e-6 USD.
+
+    Raises:
+        OverflowError, ValueError: for what is no finite number.
+    """
+    return math.ceil(usd * 1e6) * GRAIN
+
+
+def floor_usd(usd: float) -> int:
+    """As `ceil_usd`, rounded down."""
+    return math.floor(usd * 1e6) * GRAIN

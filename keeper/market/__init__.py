@@ -1,0 +1,1 @@
+"""Marks: one price per underlying from the feeds of several chains."""

@@ -1,0 +1,118 @@
+"""Marks: the price of every underlying in units of the settlement token, from the feeds of several chains.
+
+All in integers: attestors that saw the same readings compute the same price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keeper.state.batch import UNIT
+
+
+class MarkError(ValueError):
+    """No mark can be formed; the message names the underlying and, chain by chain, what is wrong with its reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReading:
+    """One answer of an AggregatorV3 feed, `answer` scaled by 10**decimals; `ok` False where the call failed."""
+
+    answer: int
+    decimals: int
+    updated_at: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Underlying → price of a whole unit, USD 1e18."""
+
+    prices: Mapping[str, int]
+
+
+def marks_from(
+    readings: Mapping[int, Mapping[str, FeedReading]],
+    settlement: Mapping[int, str],
+    underlyings: Iterable[str],
+    head_times: Mapping[int, int],
+    max_age: int,
+) -> Marks:
+    """The median over chains of each underlying's price.
+
+    A chain's price is its feed's answer ÷ the answer of its own settlement token's feed, rounded down: a depeg moves
+    prices, never cash. Readings that failed, are not positive, are older than `max_age` seconds at the head they were
+    read at, or carry a time after it, are left out together with the chain.
+
+    Args:
+        readings: chain id → symbol → reading, for underlyings and settlement tokens.
+        settlement: chain id → symbol of its settlement token; the chains that have a say.
+        underlyings: what needs a mark.
+        head_times: chain id → time of the block that the feeds were read at, unix seconds.
+        max_age: seconds.
+
+    Raises:
+        MarkError: an underlying has a valid price on no more than half of the chains.
+    """
+    prices: dict[str, int] = {}
+    for underlying in underlyings:
+        found: list[int] = []
+        faults: list[str] = []
+        for chain_id in sorted(settlement):
+            feeds = readings.get(chain_id, {})
+            fault = _fault(feeds, underlying, head_times[chain_id], max_age) or _fault(
+                feeds, settlement[chain_id], head_times[chain_id], max_age
+            )
+            price = 0 if fault else _price(feeds[underlying], feeds[settlement[chain_id]])
+            if price > 0:
+                found.append(price)
+            else:
+                faults.append(f"chain {chain_id}: {fault or f'{underlying} is worth less than can be written'}")
+        if 2 * len(found) <= len(settlement):
+            raise MarkError(
+                f"no mark for {underlying}: {len(found)} of {len(settlement)} chains have a price, "
+                f"more than half are wanted; {'; '.join(faults)}"
+            )
+        prices[underlying] = median(found)
+    return Marks(prices)
+
+
+def median(prices: Sequence[int]) -> int:
+    """The middle price, or the mean of the two in the middle, rounded down."""
+    ordered = sorted(prices)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
+
+
+def within_tolerance(given: Marks, own: Marks, basis_points: int) -> list[str]:
+    """Where `given` differs from `own` by more than so many basis points of `own`; empty where nowhere."""
+    faults = []
+    for name in sorted({*given.prices, *own.prices}):
+        theirs, ours = given.prices.get(name), own.prices.get(name)
+        if theirs is None or ours is None:
+            faults.append(f"{name}: {'no price given' if theirs is None else 'a price is given, we have none'}")
+        elif abs(theirs - ours) * 10_000 > basis_points * ours:
+            faults.append(f"{name}: {theirs / UNIT} is not within {basis_points} bp of {ours / UNIT}")
+    return faults
+
+
+def _fault(feeds: Mapping[str, FeedReading], symbol: str, head_time: int, max_age: int) -> str:
+    reading = feeds.get(symbol)
+    if reading is None:
+        return f"no feed for {symbol}"
+    if not reading.ok:
+        return f"the feed for {symbol} does not answer"
+    if reading.answer <= 0:
+        return f"{symbol} at {reading.answer}"
+    if reading.updated_at > head_time:
+        return f"{symbol} of {reading.updated_at}, after its block's time {head_time}"
+    if head_time - reading.updated_at > max_age:
+        return f"{symbol} is {head_time - reading.updated_at} s old, at most {max_age} s are accepted"
+    return ""
+
+
+def _price(feed: FeedReading, settlement: FeedReading) -> int:
+    scale: int = UNIT * 10**settlement.decimals
+    unit: int = 10**feed.decimals
+    return feed.answer * scale // (settlement.answer * unit)

@@ -1,0 +1,1 @@
+"""Plain values that everything speaks in. Imports nothing else of this package."""

@@ -1,0 +1,166 @@
+"""Identity: accounts, sub-accounts and assets as 32-byte identifiers.
+
+An account id is the owner's address (20 bytes) followed by the sub-account (12 bytes, big endian), the same on every
+chain. Sub-account 0 is the cross-margin account; every other is isolated, an account of its own.
+
+An asset id names itself: an instrument is kind (1 byte) ‖ underlying (8 bytes ASCII, zero-padded) ‖ expiry (5 bytes,
+unix seconds) ‖ strike (16 bytes, USD 1e8) ‖ 2 zero bytes; a token is 4 zero bytes ‖ chain id (8) ‖ address (20).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType
+
+AccountId = NewType("AccountId", bytes)
+"""32 bytes: owner ‖ sub-account."""
+
+AssetId = NewType("AssetId", bytes)
+"""32 bytes: a self-describing instrument, or a token on one chain."""
+
+Address = NewType("Address", bytes)
+"""20 bytes."""
+
+ZERO32 = bytes(32)
+ZERO_ADDRESS = Address(bytes(20))
+FUND = AccountId((1).to_bytes(32, "big"))
+"""The insurance fund, on each chain."""
+FEES = AccountId((2).to_bytes(32, "big"))
+"""Fees, on each chain."""
+
+
+class IdError(ValueError):
+    """An identifier that cannot be built or read; the message carries the offending value."""
+
+
+class Kind(IntEnum):
+    """First byte of an asset id. `TOKEN` ids begin with four zero bytes."""
+
+    TOKEN = 0
+    PERPETUAL = 1
+    FUTURE = 2
+    CALL = 3
+    PUT = 4
+
+
+def address(value: str | bytes) -> Address:
+    """Read an address from 20 bytes or 40 hex digits (with or without 0x, any case).
+
+    Raises:
+        IdError: for anything else.
+    """
+    raw = _from_hex(value) if isinstance(value, str) else bytes(value)
+    if len(raw) != 20:
+        raise IdError(f"an address has 20 bytes, got {len(raw)}: {value!r}")
+    return Address(raw)
+
+
+def account_id(owner: str | bytes, sub_account: int = 0) -> AccountId:
+    """The account of `owner` with number `sub_account` (0 … 2**96 − 1; 0 is cross margin)."""
+    if not 0 <= sub_account < 2**96:
+        raise IdError(f"a sub-account is 0 … 2**96 - 1, got {sub_account}")
+    return AccountId(address(owner) + sub_account.to_bytes(12, "big"))
+
+
+def parse_account_id(value: str | bytes) -> AccountId:
+    """Read an account id: 32 bytes, 64 hex digits, an owner's address (sub-account 0), or `ADDRESS/SUB`."""
+    if isinstance(value, bytes):
+        if len(value) != 32:
+            raise IdError(f"an account id has 32 bytes, got {len(value)}: {value!r}")
+        return AccountId(value)
+    owner, slash, sub = value.partition("/")
+    if slash:
+        if not sub.isdigit():
+            raise IdError(f"a sub-account is a whole number, got {sub!r} in {value!r}")
+        return account_id(owner, int(sub))
+    raw = _from_hex(value)
+    if len(raw) == 20:
+        return account_id(raw)
+    if len(raw) != 32:
+        raise IdError(f"an account id has 32 bytes or an owner's 20, got {len(raw)}: {value!r}")
+    return AccountId(raw)
+
+
+def owner_of(account: AccountId) -> Address:
+    return Address(account[:20])
+
+
+def sub_account_of(account: AccountId) -> int:
+    return int.from_bytes(account[20:], "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What an instrument's id says. `expiry` in unix seconds (0: perpetual), `strike` in USD 1e8 (0: no option)."""
+
+    kind: Kind
+    underlying: str
+    expiry: int = 0
+    strike: int = 0
+
+
+def instrument_id(instrument: Instrument) -> AssetId:
+    """Encode; raises IdError where the fields do not fit the kind."""
+    kind, name = instrument.kind, instrument.underlying
+    if kind is Kind.TOKEN:
+        raise IdError("a token is no instrument: use token_id")
+    if not (1 <= len(name) <= 8) or not name.isascii() or not name.isalnum():
+        raise IdError(f"an underlying is 1 to 8 ASCII letters or digits, got {name!r}")
+    if (instrument.expiry == 0) != (kind is Kind.PERPETUAL) or not 0 <= instrument.expiry < 2**40:
+        raise IdError(f"{kind.name.lower()} with expiry {instrument.expiry}")
+    if (instrument.strike == 0) != (kind in (Kind.PERPETUAL, Kind.FUTURE)) or not 0 <= instrument.strike < 2**128:
+        raise IdError(f"{kind.name.lower()} with strike {instrument.strike}")
+    return AssetId(
+        bytes([kind])
+        + name.encode("ascii").ljust(8, b"\0")
+        + instrument.expiry.to_bytes(5, "big")
+        + instrument.strike.to_bytes(16, "big")
+        + b"\0\0"
+    )
+
+
+def perpetual(underlying: str) -> AssetId:
+    return instrument_id(Instrument(Kind.PERPETUAL, underlying))
+
+
+def parse_instrument(asset: AssetId) -> Instrument:
+    """Decode; raises IdError where the bytes are no well-formed instrument (encoding it again gives the same bytes)."""
+    if len(asset) != 32 or asset[0] not in (1, 2, 3, 4) or asset[30:] != b"\0\0":
+        raise IdError(f"no instrument: 0x{asset.hex()}")
+    try:
+        name = asset[1:9].rstrip(b"\0").decode("ascii")
+    except UnicodeDecodeError:
+        raise IdError(f"no instrument, its underlying is not ASCII: 0x{asset.hex()}") from None
+    instrument = Instrument(
+        Kind(asset[0]), name, int.from_bytes(asset[9:14], "big"), int.from_bytes(asset[14:30], "big")
+    )
+    if instrument_id(instrument) != asset:
+        raise IdError(f"no instrument: 0x{asset.hex()}")
+    return instrument
+
+
+def token_id(chain_id: int, token: str | bytes) -> AssetId:
+    """A token's asset id: the same address on two chains is two assets."""
+    if not 0 < chain_id < 2**64:
+        raise IdError(f"a chain id is 1 … 2**64 - 1, got {chain_id}")
+    return AssetId(bytes(4) + chain_id.to_bytes(8, "big") + address(token))
+
+
+def is_token(asset: AssetId) -> bool:
+    return asset[:4] == bytes(4) and asset != ZERO32
+
+
+def parse_token(asset: AssetId) -> tuple[int, Address]:
+    """Chain id and address of a token's asset id."""
+    if len(asset) != 32 or not is_token(asset):
+        raise IdError(f"no token: 0x{asset.hex()}")
+    return int.from_bytes(asset[4:12], "big"), Address(asset[12:])
+
+
+def _from_hex(value: str) -> bytes:
+    digits = value[2:] if value[:2] in ("0x", "0X") else value
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise IdError(f"not hexadecimal: {value!r}") from None
