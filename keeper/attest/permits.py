@@ -1,0 +1,271 @@
+"""The permit judgement (CM-11, CM-12, CM-21): whether an act may be signed, given everything else that is live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keeper.clearing.effects import Effect, effect_of
+from keeper.clearing.exposure import Exposure, Line, LiveEffect, leg_is_live_on, live_effects, takeover_terms
+from keeper.margin.listing import Listing, UnknownAsset
+from keeper.margin.model import MarginModel
+from keeper.margin.parameters import MarginParameters
+from keeper.margin.portfolio import portfolio
+from keeper.margin.valuation import Valuation
+from keeper.market.marks import Marks
+from keeper.state.actions import Takeover
+from keeper.state.deployment import Deployment
+from keeper.state.ids import AccountId, AssetId
+from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.world import World, component_of
+
+from .corners import CORNER_ITEMS, Failed, Passed, least_free, reduces, usd, weigh
+from .live import LEG_SECONDS, describe_item, is_live, live_of
+from .terms import malformed, no_leg, overfilled, unavailable
+
+__all__ = [
+    "CORNER_ITEMS",
+    "LEG_SECONDS",
+    "MOST_ASSETS",
+    "Context",
+    "Grant",
+    "Refusal",
+    "describe_item",
+    "is_live",
+    "judge",
+    "live_of",
+]
+
+MOST_ASSETS = 64
+"""Instruments and tokens that one account may hold over all its chains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an act is judged against.
+
+    `world` holds the final states, `marks` every set of prices to judge at (the last batch's and one's own): each must
+    pass. `legs` are legs of other accounts, one of which a takeover names; those in the live list count too.
+    """
+
+    world: World
+    marks: tuple[Marks, ...]
+    model: MarginModel
+    listing: Listing
+    deployment: Deployment
+    parameters: MarginParameters
+    legs: tuple[LegItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """May be signed. `free_after` is the least free margin of any account and subset with the act, USD 1e18;
+    `reducing` where it passes only because it frees margin."""
+
+    free_after: int
+    reducing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """May not be signed, and why. Figures in USD 1e18, None where something without a price is in the way.
+
+    `free` is the least free margin over all subsets of what is live, without the act; `asked` what the act would take
+    of it. `equity` and the margins are final figures, with nothing live executed.
+    """
+
+    code: str
+    message: str
+    account: AccountId
+    live: tuple[str, ...]
+    free: int | None = None
+    asked: int | None = None
+    equity: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Everything but code and message, named and written as on the wire: amounts are decimal strings."""
+        amounts = {
+            "free": self.free,
+            "asked": self.asked,
+            "equity": self.equity,
+            "initialMargin": self.initial_margin,
+            "maintenanceMargin": self.maintenance_margin,
+        }
+        return {
+            "account": self.account,
+            "live": list(self.live),
+            **{name: None if amount is None else str(amount) for name, amount in amounts.items()},
+        }
+
+
+def judge(candidate: PermitItem, live: Sequence[LiveItem], context: Context) -> Grant | Refusal:
+    """Judge an act against everything else that is live on its accounts.
+
+    `live` may hold dead items and the candidate itself: they do not count. A Trade is judged for both accounts, a
+    Takeover for the taker. Signatures, deadlines and nonces are not judged here, but no Takeover may outlive its leg.
+
+    Returns:
+        Grant, or the Refusal of the first account and set of marks that does not pass, in a fixed order.
+    """
+    others = [item for item in live_of(live, context.world) if item.key != candidate.key]
+    grants: list[Grant] = []
+    for account_id in candidate.accounts:
+        for marks in context.marks:
+            verdict = _Case(candidate, account_id, others, marks, context).judge()
+            if isinstance(verdict, Refusal):
+                return verdict
+            grants.append(verdict)
+    return Grant(min(grant.free_after for grant in grants), any(grant.reducing for grant in grants))
+
+
+class _Case:
+    """One account of a candidate, at one set of marks."""
+
+    def __init__(
+        self, candidate: PermitItem, account_id: AccountId, others: Sequence[LiveItem], marks: Marks, context: Context
+    ) -> None:
+        self.candidate = candidate
+        self.context = context
+        self.marks = marks
+        self.others = others
+        self.account = component_of(context.world, account_id, candidate.chain_id)
+        self.book = portfolio(context.world, context.listing, self.account)
+        self.own = [item for item in others if account_id in item.accounts]
+        known = (*others, *live_of(context.legs, context.world))
+        self.legs = list({item.key: item for item in known if isinstance(item, LegItem)}.values())
+
+    def judge(self) -> Grant | Refusal:
+        world = self.context.world
+        fault = malformed(self.candidate, world)
+        if fault is not None:
+            return self._refuse(fault, self._without_act(), None)
+        try:
+            acts = self._acts()
+            others = self._live_effects(acts)
+            exposure = self._exposure(acts, others)
+        except UnknownAsset as error:
+            return self._refuse(Failed("unknown_asset", str(error)), self._without_act(), None)
+        without = replace(exposure, lines=exposure.lines[len(acts) :])
+        fault = overfilled(self.candidate, self.others, world) or no_leg(self.candidate, self.legs, world)
+        passed: list[Passed] = []
+        for act, line in zip(acts, exposure.lines, strict=False):
+            verdict = fault or self._weigh(act, line, without, others)
+            if isinstance(verdict, Failed):
+                return self._refuse(verdict, without, line)
+            passed.append(verdict)
+        return Grant(min(entry.free for entry in passed), any(entry.reducing for entry in passed))
+
+    # --- what executing does ---------------------------------------------------------------------------------------
+
+    def _acts(self) -> list[Effect]:
+        """The candidate's effect; for a takeover whose leg is not known, that of either side."""
+        listing, profile = self.context.listing, self.context.deployment.profile
+        return [
+            effect_of(self.candidate, self.account, listing, profile, terms)
+            for terms in takeover_terms(self.candidate, self.legs, self._takeover_prices())
+        ]
+
+    def _live_effects(self, acts: Sequence[Effect]) -> list[LiveEffect]:
+        own = {item.key: item for item in (*self.own, *self.legs)}
+        return live_effects(
+            self.account,
+            own.values(),
+            self.context.world,
+            self.context.listing,
+            self.context.deployment.profile,
+            self._takeover_prices(),
+            [(self.candidate.chain_id, act) for act in acts],
+        )
+
+    def _takeover_prices(self) -> dict[AssetId, int]:
+        """The judged mark of everything that a takeover takes."""
+        taken = {
+            item.action.asset
+            for item in (*self.own, self.candidate)
+            if isinstance(item, PermitItem) and isinstance(item.action, Takeover)
+        }
+        return {asset: self.context.model.price(asset, self.marks) for asset in sorted(taken)}
+
+    def _exposure(self, acts: Sequence[Effect], others: Sequence[LiveEffect]) -> Exposure:
+        effects = [*acts, *(other.effect for other in others)]
+        held = {*self.book.assets, *(asset for effect in effects for asset in effect.assets)}
+        return Exposure.of(self.book, effects, Valuation.of(self.marks, self.context.model, held))
+
+    def _without_act(self) -> Exposure | None:
+        """The account with what is live on it; None where that has no price."""
+        try:
+            return self._exposure([], self._live_effects([]))
+        except UnknownAsset:
+            return None
+
+    # --- the rules -------------------------------------------------------------------------------------------------
+
+    def _weigh(self, act: Effect, line: Line, without: Exposure, others: Sequence[LiveEffect]) -> Passed | Failed:
+        leg_is_live = leg_is_live_on(self.account, self.legs, self.context.world)
+        verdict = weigh(without, line, self.context.parameters, leg_is_live)
+        if isinstance(verdict, Failed):
+            return verdict
+        return (
+            self._net_cash(act, line, without, others)
+            or unavailable(
+                self.candidate, self.account.account_id, self.others, self.context.world, self.context.listing
+            )
+            or self._too_many_assets(without)
+            or verdict
+        )
+
+    def _net_cash(self, act: Effect, line: Line, without: Exposure, others: Sequence[LiveEffect]) -> Failed | None:
+        """CM-21: settlement token leaves, or is promised, only against positive net cash.
+
+        So with such an act, or with one live, or with a cash part open, cash and mark to market less cash parts stay
+        at least 0 for every subset. An act that reduces risk is not held up by a promise that the market has already
+        taken under water: it takes nothing out.
+        """
+        leaving = any(effect.settlement_out or effect.cash_part for effect in (act, *(o.effect for o in others)))
+        if not leaving and not self.book.cash_parts:
+            return None
+        left = without.plus(line).bound().cash_left
+        if left >= 0:
+            return None
+        under_water = not leaving and replace(without, lines=()).bound().cash_left < 0
+        if under_water and reduces(without, line, self.context.parameters):
+            return None
+        return Failed(
+            "net_cash",
+            f"cash and mark to market, less live withdrawals and cash parts of reservations, would be {usd(left)}: "
+            "settlement token leaves only against positive net cash",
+        )
+
+    def _too_many_assets(self, without: Exposure) -> Failed | None:
+        count = len(without.valuation.assets)
+        if count <= MOST_ASSETS:
+            return None
+        return Failed("position_limit", f"{count} assets with what is live, at most {MOST_ASSETS} are allowed")
+
+    def _refuse(self, failed: Failed, without: Exposure | None, act: Line | None) -> Refusal:
+        own = (*self.own, *self._own_legs())
+        live = tuple(describe_item(item, self.context.listing) for item in own)
+        if without is None:
+            return Refusal(failed.code, failed.message, self.account.account_id, live)
+        final = replace(without, lines=()).bound()
+        free = least_free(without)
+        asked = None if act is None else free - least_free(without.plus(act))
+        figures = f"free {usd(free)}" + ("" if asked is None else f", asked {usd(asked)}")
+        return Refusal(
+            code=failed.code,
+            message=f"{failed.message} ({figures}, {len(live)} other item(s) live)",
+            account=self.account.account_id,
+            live=live,
+            free=free,
+            asked=asked,
+            equity=final.equity,
+            initial_margin=final.initial,
+            maintenance_margin=final.maintenance,
+        )
+
+    def _own_legs(self) -> list[LegItem]:
+        known = {item.key for item in self.own}
+        return [leg for leg in self.legs if leg.leaf.account_id == self.account.account_id and leg.key not in known]

@@ -1,0 +1,116 @@
+"""What an act must satisfy beside margin: well-formed amounts, orders not overfilled, tokens there, a leg to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from keeper.clearing.effects import leg_remaining
+from keeper.clearing.exposure import legs_for
+from keeper.margin.listing import Listing
+from keeper.state.actions import Reserve, Takeover, Trade, Withdraw
+from keeper.state.batch import UNIT
+from keeper.state.ids import AccountId
+from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.world import World
+
+from .corners import Failed
+from .live import LEG_SECONDS
+
+_LIMIT = 2**128
+"""Amounts and prices from here on are refused before anything is computed with them."""
+
+
+def malformed(item: PermitItem, world: World) -> Failed | None:
+    """A chain without a final state, or amounts that no contract would take: a negative one would look like a gift."""
+    action = item.action
+    if item.chain_id not in world:
+        return Failed("unknown_chain", f"no final state of chain {item.chain_id} is known")
+    if isinstance(action, Withdraw):
+        amounts = {"amount": action.amount}
+    elif isinstance(action, Trade):
+        amounts = {"size": abs(action.size), "price": action.price}
+    elif isinstance(action, Reserve):
+        amounts = {"amount": action.amount, "rest beside the cash part": action.amount - action.cash_part + 1}
+        if action.cash_part < 0:
+            return Failed("bad_amount", f"a cash part of {action.cash_part}")
+    elif isinstance(action, Takeover):
+        amounts = {"size": action.size}
+    else:
+        return Failed("unsupported_action", f"a {type(action).__name__} has no effect that is known here")
+    for name, amount in amounts.items():
+        if not 0 < amount < _LIMIT:
+            return Failed("bad_amount", f"{name} {amount} is not between 0 and 2**128")
+    return None
+
+
+def overfilled(item: PermitItem, live: Iterable[LiveItem], world: World) -> Failed | None:
+    """A trade beyond an order: filled at the final block, by live trades, and by this one."""
+    action = item.action
+    if not isinstance(action, Trade):
+        return None
+    others = [other.action for other in live if isinstance(other, PermitItem) and other.chain_id == item.chain_id]
+    for order, order_hash in zip(item.orders, (action.maker_order, action.taker_order), strict=True):
+        filled = world[item.chain_id].filled.get(order_hash, 0) if item.chain_id in world else 0
+        pending = sum(
+            abs(other.size)
+            for other in others
+            if isinstance(other, Trade) and order_hash in (other.maker_order, other.taker_order)
+        )
+        if filled + pending + abs(action.size) > abs(order.size):
+            return Failed(
+                "order_overfilled",
+                f"order 0x{order_hash.hex()} of {abs(order.size) / UNIT:g}: {filled / UNIT:g} filled, "
+                f"{pending / UNIT:g} live, {abs(action.size) / UNIT:g} asked",
+            )
+    return None
+
+
+def no_leg(item: PermitItem, legs: Sequence[LegItem], world: World) -> Failed | None:
+    """A takeover without a live leg that names its position, has its size left, and outlives the permit.
+
+    While a leg is live no leg of the other side is signed, so a takeover that dies with its leg has one side only.
+    """
+    action = item.action
+    if not isinstance(action, Takeover):
+        return None
+    found = legs_for(item, legs)
+    if not found:
+        return Failed("no_leg", f"no live leg names this position of account 0x{action.liquidated.hex()}")
+    end = max(leg.timestamp for leg in found) + LEG_SECONDS
+    if item.permit.deadline > end:
+        return Failed("no_leg", f"the leg is live until {end}, the permit would be until {item.permit.deadline}")
+    left = max(leg_remaining(leg, world[item.chain_id]) for leg in found)
+    if action.size > left:
+        return Failed("no_leg", f"the leg has {left / UNIT:g} left, {action.size / UNIT:g} asked")
+    return None
+
+
+def unavailable(
+    item: PermitItem, account: AccountId, live: Iterable[LiveItem], world: World, listing: Listing
+) -> Failed | None:
+    """A withdrawal of tokens that the account, or the vault of that chain, does not have beside live withdrawals."""
+    action = item.action
+    if not isinstance(action, Withdraw):
+        return None
+    state = world[item.chain_id]
+    pending = [
+        other.action
+        for other in live
+        if isinstance(other, PermitItem)
+        and isinstance(other.action, Withdraw)
+        and other.chain_id == item.chain_id
+        and other.action.token == action.token
+    ]
+    if action.token == listing.settlement[item.chain_id].address:
+        left = state.held - sum(other.amount for other in pending)
+        code, place = "vault_short", f"the vault of chain {item.chain_id}"
+    else:
+        balances = state.balances.get(account)
+        held = balances.get(action.token, 0) if balances is not None else 0
+        left = held - sum(other.amount for other in pending if other.account_id == account)
+        code, place = "insufficient_balance", f"the account on chain {item.chain_id}"
+    if action.amount <= left:
+        return None
+    return Failed(
+        code, f"{place} has {left} of the token's smallest units beside live withdrawals, {action.amount} asked"
+    )

@@ -1,0 +1,1 @@
+"""Reading chains and sending to them. Imports only `state` of this package."""

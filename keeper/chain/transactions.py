@@ -1,0 +1,165 @@
+"""Sending transactions: simulated first, one lane per key and chain, replaced where they get stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from eth_account import Account
+
+from .abi import Revert, describe_revert
+from .rpc import Rpc, RpcError, understood
+
+log = structlog.get_logger()
+
+_GAS_MARGIN = 1.25
+"""Gas limit over the estimate: state may move between the two."""
+_REPLACE_SECONDS = 15.0
+_ATTEMPTS = 4
+_BUMP = 1.25
+"""Fee raise of a replacement; nodes want at least a tenth."""
+_POLL_SECONDS = 0.1
+
+
+class TransactionError(Exception):
+    """A transaction that did not do its work."""
+
+
+class TransactionReverted(TransactionError):
+    """The call reverts: found by simulation, or after it was mined."""
+
+    def __init__(self, revert: Revert, mined: bool = False) -> None:
+        super().__init__(str(revert))
+        self.revert = revert
+        self.mined = mined
+
+
+class TransactionStuck(TransactionError):
+    """Not mined after every replacement; the message names the nonce and the fee reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    tx_hash: str
+    block_number: int
+    gas_used: int
+    logs: tuple[Any, ...]
+
+
+class Sender:
+    """Sends for one key on one chain, one transaction at a time.
+
+    The nonce is the account's own count at the latest block: with one transaction in flight and one process per key,
+    nothing else decides it. `max_fee` is the highest fee per gas ever offered, wei.
+    """
+
+    def __init__(self, rpc: Rpc, chain_id: int, key: bytes, max_fee: int = 500 * 10**9) -> None:
+        self._rpc = rpc
+        self._chain_id = chain_id
+        self._account = Account.from_key(key)
+        self._max_fee = max_fee
+        self._lane = asyncio.Lock()
+
+    @property
+    def address(self) -> str:
+        return str(self._account.address)
+
+    async def simulate(self, to: bytes, data: bytes) -> None:
+        """Raise TransactionReverted where the call reverts at the latest block."""
+        with understood(self._rpc):
+            await self._call("eth_call", [self._body(to, data), "latest"])
+
+    async def send(self, to: bytes, data: bytes) -> Receipt:
+        """Simulate, sign, send, and wait until mined; replace at the same nonce with a higher fee while stuck.
+
+        Raises:
+            TransactionReverted: in simulation, or mined and failed.
+            TransactionStuck: not mined after every replacement.
+            RpcUnavailable, RpcError: the provider failed, or answered nonsense; whether the transaction was sent is
+                then unknown.
+        """
+        async with self._lane:
+            with understood(self._rpc):
+                return await self._send(to, data)
+
+    async def _send(self, to: bytes, data: bytes) -> Receipt:
+        estimate = int(await self._call("eth_estimateGas", [self._body(to, data), "latest"]), 16)
+        count, block = await self._rpc.batch(
+            [("eth_getTransactionCount", [self.address, "latest"]), ("eth_getBlockByNumber", ["latest", False])]
+        )
+        nonce, tip = int(count, 16), 10**9
+        base = int(block.get("baseFeePerGas", "0x0"), 16)
+        hashes: list[str] = []
+        for _ in range(_ATTEMPTS):
+            fee = min(2 * base + tip, self._max_fee)
+            hashes.append(await self._submit(to, data, nonce, int(estimate * _GAS_MARGIN), fee, tip))
+            receipt = await self._await(hashes)
+            if receipt is not None:
+                return await self._judged(receipt, to, data)
+            log.warning("transaction.replaced", chain=self._chain_id, nonce=nonce, fee=fee)
+            base, tip = int(base * _BUMP) + 1, int(tip * _BUMP)
+        raise TransactionStuck(f"chain {self._chain_id}: nonce {nonce} is not mined at {fee} wei per gas")
+
+    async def _submit(self, to: bytes, data: bytes, nonce: int, gas: int, fee: int, tip: int) -> str:
+        signed = self._account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": self._chain_id,
+                "nonce": nonce,
+                "to": to,
+                "value": 0,
+                "data": data,
+                "gas": gas,
+                "maxFeePerGas": fee,
+                "maxPriorityFeePerGas": min(tip, fee),
+            }
+        )
+        try:
+            return str(await self._rpc.call("eth_sendRawTransaction", ["0x" + bytes(signed.raw_transaction).hex()]))
+        except RpcError as error:
+            # Mined meanwhile, or known already: the receipt will tell.
+            if (
+                "nonce too low" in error.message
+                or "already known" in error.message
+                or "already imported" in error.message
+            ):
+                return "0x" + bytes(signed.hash).hex()
+            raise
+
+    async def _await(self, hashes: list[str]) -> dict[str, Any] | None:
+        limit = time.monotonic() + _REPLACE_SECONDS
+        while time.monotonic() < limit:
+            for receipt in await self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes]):
+                if receipt is not None:
+                    return dict(receipt)
+            await asyncio.sleep(_POLL_SECONDS)
+        return None
+
+    async def _judged(self, receipt: dict[str, Any], to: bytes, data: bytes) -> Receipt:
+        if int(receipt["status"], 16) != 1:
+            try:
+                await self._call("eth_call", [self._body(to, data), receipt["blockNumber"]])
+            except TransactionReverted as reverted:
+                raise TransactionReverted(reverted.revert, mined=True) from None
+            raise TransactionReverted(describe_revert(b""), mined=True)
+        return Receipt(
+            tx_hash=receipt["transactionHash"],
+            block_number=int(receipt["blockNumber"], 16),
+            gas_used=int(receipt["gasUsed"], 16),
+            logs=tuple(receipt["logs"]),
+        )
+
+    async def _call(self, method: str, params: list[Any]) -> str:
+        try:
+            return str(await self._rpc.call(method, params))
+        except RpcError as error:
+            data = error.data.get("data") if isinstance(error.data, dict) else error.data
+            if isinstance(data, str) and data.startswith("0x"):
+                raise TransactionReverted(describe_revert(bytes.fromhex(data[2:]))) from None
+            raise
+
+    def _body(self, to: bytes, data: bytes) -> dict[str, str]:
+        return {"from": self.address, "to": "0x" + to.hex(), "data": "0x" + data.hex()}
