@@ -1,0 +1,60 @@
+"""`keeper account`: one account's margin and what explains it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keeper.cli.output import Failure, ask, default_node, print_json
+from keeper.cli.status import JsonOption, NodeOption, StateOption
+from keeper.devnet.launch import FOLDER
+from keeper.state.ids import AccountId, AssetId, IdError, parse_account_id, parse_instrument
+
+
+def account(
+    account_id: Annotated[str, typer.Argument(help="ADDRESS, ADDRESS/SUB-ACCOUNT, or the 32-byte id.")],
+    node: NodeOption = None,
+    state: StateOption = FOLDER,
+    json: JsonOption = False,
+) -> None:
+    """Show an account's equity, requirements and what is live on it.
+
+    Example: keeper account 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955/1
+    """
+    try:
+        wanted: AccountId = parse_account_id(account_id)
+    except IdError as error:
+        raise Failure(str(error)) from None
+    answer = ask(node or default_node(state), f"/v1/accounts/0x{wanted.hex()}")
+    if json:
+        print_json(answer)
+    else:
+        render(Console(), answer)
+
+
+def render(console: Console, answer: dict[str, Any]) -> None:
+    console.print(f"account {answer['accountId']}, owner {answer['owner']}, sub-account {answer['subAccount']}")
+    for entry in answer["marginAccounts"]:
+        usd = entry["usd"]
+        console.print(f"\n[bold]chains {', '.join(map(str, entry['chains']))}[/]: {entry['status']}")
+        table = Table("equity", "initial margin", "maintenance margin", "free", "reserved", box=None)
+        names = ("equity", "initialMargin", "maintenanceMargin", "free", "reserved")
+        table.add_row(*(f"{usd[name]:,.2f}" for name in names))
+        console.print(table)
+        for held in entry["holdings"]:
+            parts = [f"cash {int(held['cash']) / 1e18:,.2f}"]
+            parts += [f"{_name(asset)} {int(size) / 1e18:+g}" for asset, size in held["positions"].items()]
+            parts += [f"{b['symbol']} {int(b['amount']) / 10 ** b['decimals']:g}" for b in held["balances"].values()]
+            console.print(f"  chain {held['chain']}: " + ", ".join(parts))
+    console.print(f"\n{len(answer['live'])} live permits and legs; next nonce {answer['nextNonce']}")
+
+
+def _name(asset: str) -> str:
+    try:
+        instrument = parse_instrument(AssetId(bytes.fromhex(asset[2:])))
+    except IdError:
+        return asset
+    return f"{instrument.underlying} {instrument.kind.name.lower()}"

@@ -1,0 +1,94 @@
+"""What the devnet is made of: three chains, well-known keys, start prices. Plain constants and one derivation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from eth_account import Account
+from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
+
+from keeper.state.ids import Address, address
+
+NAME = "Cross Margin"
+VERSION = "1"
+SALT = 0
+"""The third part of the deployment id."""
+
+MNEMONIC = "test test test test test test test test test test test junk"
+"""Anvil's own, known to everyone: these keys are for the devnet and nothing else."""
+ACCOUNTS = 60
+"""How many accounts of the mnemonic hold the chains' native coin."""
+
+DEPLOYER = 0
+"""Also sets the feeds; tokens can be minted by anyone."""
+ATTESTORS = (1, 2, 3, 4)
+THRESHOLD = 3
+RELAYER = 5
+LIQUIDATOR = 6
+FIRST_USER = 7
+
+SETTLEMENT = "USDC"
+FEED_DECIMALS = 8
+START_PRICES: dict[str, int] = {"ETH": 3_000 * 10**8, "BTC": 60_000 * 10**8, SETTLEMENT: 10**8}
+"""First answers of the feeds, USD 1e8."""
+TOKENS: dict[str, dict[str, int | str]] = {
+    SETTLEMENT: {"decimals": 6},
+    "WETH": {"decimals": 18, "underlying": "ETH"},
+}
+LENDER = {"maxMarkAge": 60, "maxStateAge": 120}
+"""What the example integrator on every chain accepts, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetChain:
+    """`chain_id` belongs to no public chain."""
+
+    name: str
+    chain_id: int
+    block_seconds: float
+
+
+CHAINS = (
+    DevnetChain("A", 31_337_001, 2.0),
+    DevnetChain("B", 31_337_002, 1.0),
+    DevnetChain("C", 31_337_003, 0.5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetAccount:
+    """`key` is the 32-byte private key."""
+
+    index: int
+    address: Address
+    key: bytes
+
+
+@cache
+def account(index: int) -> DevnetAccount:
+    """The account of `MNEMONIC` at m/44'/60'/0'/0/`index`."""
+    key = key_from_seed(_seed(), f"m/44'/60'/0'/0/{index}")
+    return DevnetAccount(index, address(Account.from_key(key).address), key)
+
+
+@cache
+def _seed() -> bytes:
+    return bytes(seed_from_mnemonic(MNEMONIC, ""))
+
+
+def attestor_addresses() -> tuple[Address, ...]:
+    """Ascending, as contracts and the deployments file want them."""
+    return tuple(sorted(account(index).address for index in ATTESTORS))
+
+
+def chain_named(name: str) -> DevnetChain:
+    """By letter or chain id.
+
+    Raises:
+        LookupError: for anything else, naming what there is.
+    """
+    for chain in CHAINS:
+        if name.upper() == chain.name or name == str(chain.chain_id):
+            return chain
+    raise LookupError(f"no chain {name!r} in the devnet: " + ", ".join(f"{c.name} ({c.chain_id})" for c in CHAINS))

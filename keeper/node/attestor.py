@@ -1,0 +1,295 @@
+"""One attestor's own judgement: what it signs, after checking it alone and journalling it.
+
+Decisions are taken one at a time. Nothing is signed that is not in the journal first, and nothing is journalled that
+this node did not check against its own chains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from keeper.attest.batch import BatchContent, batch_digest, due_accounts, leaf_faults, reports_at, structural_faults
+from keeper.attest.live import is_live
+from keeper.attest.messages import BatchProposal, PermitProposal
+from keeper.attest.permits import Context, Refusal, judge
+from keeper.attest.requests import DEADLINE_SECONDS, RequestError, check_item, permit_digest
+from keeper.attest.signatures import SignatureError, recover
+from keeper.clearing.liquidation import check_leg
+from keeper.margin.listing import Listing
+from keeper.margin.model import MarginModel
+from keeper.margin.parameters import MarginParameters
+from keeper.margin.report import AccountReport
+from keeper.market.marks import Marks, within_tolerance
+from keeper.state.actions import Takeover
+from keeper.state.batch import LiquidationLeaf
+from keeper.state.deployment import Deployment
+from keeper.state.ids import AccountId, Address
+from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.wire import to_json
+from keeper.state.world import World, component_of
+from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict
+
+from .batches import BatchBook, legs_of
+from .signer import Signer
+from .view import ChainsView, NotReady
+
+log = structlog.get_logger()
+
+MARK_TOLERANCE_BP = 25
+"""A proposer's mark may differ by this much from an attestor's own, in basis points."""
+
+HEAD_TOLERANCE_SECONDS = 5
+CATCH_UP_SECONDS = 1.0
+"""How long an attestor waits for its own provider to reach the cut."""
+
+
+class Refused(Exception):
+    """This attestor does not sign. `code` names the rule, `details` are JSON-ready figures."""
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class Attestor:
+    """Judges batches and permits for one key."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        listing: Listing,
+        model: MarginModel,
+        parameters: MarginParameters,
+        view: ChainsView,
+        journal: Journal,
+        batches: BatchBook,
+        signer: Signer,
+    ) -> None:
+        if signer.address not in deployment.attestors:
+            raise ValueError(f"0x{signer.address.hex()} is not one of the deployment's attestors")
+        self.deployment = deployment
+        self.listing = listing
+        self.model = model
+        self.parameters = parameters
+        self.view = view
+        self.journal = journal
+        self.batches = batches
+        self.signer = signer
+        self._deciding = asyncio.Lock()
+
+    def proposer_of(self, epoch: int) -> Address:
+        """Whose turn an epoch is: the attestors in ascending order, round robin."""
+        return self.deployment.attestors[epoch % len(self.deployment.attestors)]
+
+    # --- batches ---------------------------------------------------------------------------------------------------
+
+    async def sign_proposed_batch(self, proposal: BatchProposal) -> bytes:
+        """As `sign_batch`, for another attestor's proposal: its signature shows that the epoch is its turn."""
+        epoch = proposal.content.batch.epoch
+        proposer = self._recover(batch_digest(self.deployment, proposal.content.batch), proposal.signature)
+        if proposer != self.proposer_of(epoch):
+            raise Refused("not_proposer", f"epoch {epoch} is not the turn of 0x{proposer.hex()}")
+        return await self.sign_batch(proposal.content)
+
+    async def sign_batch(self, content: BatchContent) -> bytes:
+        """Check a batch against this node's own chains, journal it, and sign it.
+
+        Raises:
+            Refused: with the first rule broken and the figures.
+        """
+        batch = content.batch
+        faults = structural_faults(content, self.deployment)
+        if faults:
+            raise Refused("batch_malformed", faults[0], faults=faults)
+        digest = batch_digest(self.deployment, batch)
+        await self.view.wait(lambda: self.view.world_at(content.cut) is not None, CATCH_UP_SECONDS)
+        async with self._deciding:
+            world = self.view.world_at(content.cut)
+            if world is None:
+                raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
+            self._check_heads(content)
+            self._check_marks(content.prices)
+            reports = reports_at(world, content.prices, self.model, self.listing)
+            faults = leaf_faults(content, reports, self.model, self.parameters.minimum_equity)
+            if faults:
+                raise Refused("leaf_mismatch", faults[0], faults=faults[:20])
+            self._check_legs(content.legs, batch.timestamp, world, content.prices, reports)
+            cuts = {entry.chain_id: (entry.number, entry.block_hash) for entry in content.cut}
+            try:
+                self.journal.sign_batch(batch.epoch, digest, legs_of(content), cuts)
+            except (BatchConflict, EpochPassed, CutWentBack) as error:
+                raise Refused("already_signed", str(error)) from None
+            return self.signer.sign(digest)
+
+    def _check_heads(self, content: BatchContent) -> None:
+        own = {entry.chain_id: entry for entry in self.view.cut()}
+        for entry in content.cut:
+            mine = own[entry.chain_id]
+            if entry.late != mine.late:
+                raise Refused("late_disagreement", f"chain {entry.chain_id}: late is {entry.late}, ours is {mine.late}")
+            if not entry.late and abs(entry.head_time - mine.head_time) > HEAD_TOLERANCE_SECONDS:
+                raise Refused(
+                    "head_time", f"chain {entry.chain_id}: head of {entry.head_time}, ours is of {mine.head_time}"
+                )
+
+    def _check_marks(self, proposed: Marks) -> None:
+        faults = within_tolerance(proposed, self.own_marks(), MARK_TOLERANCE_BP)
+        if faults:
+            raise Refused("mark_tolerance", faults[0], faults=faults)
+
+    def _check_legs(
+        self,
+        legs: Sequence[LiquidationLeaf],
+        timestamp: int,
+        world: World,
+        prices: Marks,
+        reports: Sequence[AccountReport],
+    ) -> None:
+        if not legs:
+            return
+        late = self.view.late()
+        if late:
+            raise Refused("chain_late", "no leg is signed: " + "; ".join(entry.reason for entry in late))
+        head = self.view.head_world()
+        due = due_accounts(reports)
+        due_at_head = due_accounts(reports_at(head, self.own_marks(), self.model, self.listing))
+        for leg in legs:
+            account = component_of(world, leg.account_id, leg.chain_id)
+            name = f"account 0x{leg.account_id.hex()}"
+            if account not in due or account not in due_at_head:
+                raise Refused("leg_not_due", f"{name} is not below maintenance margin at the final and the head state")
+            started = self.batches.auction_start(account, timestamp)
+            if not started <= leg.auction_start <= timestamp:
+                raise Refused("leg_clock", f"{name}: auction from {leg.auction_start}, wanted {started} to {timestamp}")
+            faults = check_leg(
+                leg,
+                world,
+                prices,
+                self.model,
+                self.listing,
+                self.deployment.profile,
+                timestamp,
+                self.live((leg.account_id,)),
+            )
+            if faults:
+                raise Refused("leg_unsafe", f"{name}: {faults[0]}", faults=faults)
+
+    # --- permits ---------------------------------------------------------------------------------------------------
+
+    async def sign_permit(self, item: PermitItem, listed: Sequence[LiveItem]) -> bytes:
+        """Judge a request against everything live on its accounts, journal it with the whole list, and sign it.
+
+        Raises:
+            Refused: `missing_items` (with the items) where this journal knows a live item that is not listed; else
+                the rule broken, with what was free, what was asked, and what else is live.
+        """
+        self.check(item)
+        for other in listed:
+            self.check(other)
+        async with self._deciding:
+            try:
+                self.view.require_timely()
+                context = self._context(item)
+            except NotReady as error:
+                raise Refused("chain_late", f"no permit is signed: {error}") from None
+            head = self.view.followers[item.chain_id].head
+            if not head.block.time < item.permit.deadline <= head.block.time + DEADLINE_SECONDS:
+                raise Refused(
+                    "deadline",
+                    f"deadline {item.permit.deadline}: wanted after {head.block.time}, by at most {DEADLINE_SECONDS} s",
+                )
+            if (item.permit.account_id, item.permit.nonce) in head.used_nonces:
+                raise Refused("nonce_used", f"nonce {item.permit.nonce} is spent on chain {item.chain_id}")
+            own = [known for known in self.live(item.accounts) if known.key != item.key]
+            keys = {other.key for other in listed}
+            missing = [known for known in own if known.key not in keys]
+            if missing:
+                raise Refused(
+                    "missing_items",
+                    f"{len(missing)} live item(s) of the account are not in the list",
+                    items=to_json(missing, tagged=True),
+                )
+            live = [other for other in listed if other.key != item.key and is_live(other, context.world)]
+            # A leg that only the proposer knows may hold an account's acts back, but is none to take over by.
+            live = [o for o in live if isinstance(o, PermitItem) or o.leaf.account_id in item.accounts]
+            verdict = judge(item, live, context)
+            if isinstance(verdict, Refusal):
+                raise Refused(verdict.code, verdict.message, **to_json(verdict.figures()))
+            try:
+                self.journal.sign_permit(item, [other for other in live if isinstance(other, PermitItem)])
+            except NonceConflict as error:
+                raise Refused("nonce_conflict", str(error)) from None
+            return self.signer.sign(permit_digest(self.deployment, item))
+
+    async def sign_proposed_permit(self, proposal: PermitProposal) -> bytes:
+        """As `sign_permit`, for a proposal of another attestor, whose signature it must carry."""
+        self.check(proposal.item)
+        self._recover(permit_digest(self.deployment, proposal.item), proposal.signature)
+        return await self.sign_permit(proposal.item, proposal.listed)
+
+    def check(self, item: LiveItem) -> None:
+        """Raise Refused for an item that is malformed or that its owners did not sign."""
+        try:
+            check_item(item, self.deployment)
+        except RequestError as error:
+            raise Refused(error.code, str(error)) from None
+
+    def live(self, accounts: Sequence[AccountId]) -> list[LiveItem]:
+        """What this journal knows of the accounts that is neither executed nor dead at this node's final blocks."""
+        world = self.view.final_world()
+        return [item for item in self.journal.live(accounts) if is_live(item, world)]
+
+    def adopt(self, items: Sequence[LiveItem]) -> None:
+        """Journal the permits that another attestor knows and that live here too, once their owners' requests check.
+
+        Legs are not journalled: no signature of an owner vouches for a leg. They come into a journal with a batch that
+        it signs or that a quorum signed, so one liar cannot hold off a liquidation.
+        """
+        for item in items:
+            self.check(item)
+        world = self.view.final_world()
+        self.journal.adopt([item for item in items if isinstance(item, PermitItem) and is_live(item, world)])
+
+    def retire_dead(self) -> int:
+        """Drop from the live list what is executed or dead at the final blocks; the nonces stay journalled for ever."""
+        world = self.view.final_world()
+        dead = [item for item in self.journal.live(None) if not is_live(item, world)]
+        self.journal.retire(dead)
+        return len(dead)
+
+    def _context(self, item: PermitItem) -> Context:
+        """What a request is judged against: this node's final blocks, the last batch's marks and its own."""
+        latest, own = self.batches.latest, self.own_marks()
+        legs: tuple[LegItem, ...] = ()
+        if isinstance(item.action, Takeover):
+            legs = tuple(leg for leg in self.live((item.action.liquidated,)) if isinstance(leg, LegItem))
+        return Context(
+            world=self.view.final_world(),
+            marks=(own,) if latest is None else (latest.content.prices, own),
+            model=self.model,
+            listing=self.listing,
+            deployment=self.deployment,
+            parameters=self.parameters,
+            legs=legs,
+        )
+
+    def own_marks(self) -> Marks:
+        try:
+            return self.view.marks()
+        except NotReady as error:
+            raise Refused("marks", str(error)) from None
+
+    def _recover(self, digest: bytes, signature: bytes) -> Address:
+        try:
+            signer = recover(digest, signature)
+        except SignatureError as error:
+            raise Refused("proposer_signature", str(error)) from None
+        if signer not in self.deployment.attestors:
+            raise Refused("proposer_signature", f"0x{signer.hex()} is not an attestor")
+        return signer

@@ -1,0 +1,105 @@
+"""The quorum batches this node knows: verified, kept, and served with proofs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import orjson
+import structlog
+
+from keeper.attest.batch import BatchContent, batch_digest, structural_faults
+from keeper.attest.messages import QuorumBatch
+from keeper.attest.signatures import LENGTH, check_quorum
+from keeper.state.deployment import Deployment
+from keeper.state.live import LegItem
+from keeper.state.wire import from_json, to_json
+from keeper.state.world import MarginAccount
+from keeper.store.journal import Journal
+
+log = structlog.get_logger()
+
+_IN_MEMORY = 64
+"""Batches kept decoded; older ones are read from the store."""
+
+
+class UnknownBatch(LookupError):
+    """No batch of that epoch is known here."""
+
+
+class BatchBook:
+    """Quorum batches by epoch. Only batches whose signatures and roots hold are taken in."""
+
+    def __init__(self, deployment: Deployment, journal: Journal) -> None:
+        self._deployment = deployment
+        self._journal = journal
+        self._recent: OrderedDict[int, QuorumBatch] = OrderedDict()
+        self._auctions: dict[tuple[bytes, int], int] = {}
+        self.latest: QuorumBatch | None = None
+        stored = journal.latest_batch()
+        if stored is not None:
+            self._remember(_decode(stored.content))
+
+    def add(self, quorum: QuorumBatch) -> bool:
+        """Take in a batch; False where it is known or older than the newest.
+
+        Raises:
+            QuorumError: its signatures are not a quorum's.
+            ValueError: its leaves are not those of its roots.
+        """
+        epoch = quorum.content.batch.epoch
+        if self.latest is not None and epoch <= self.latest.content.batch.epoch:
+            return False
+        digest = self.verify(quorum)
+        self._journal.store_batch(epoch, digest, orjson.dumps(to_json(quorum)), quorum.signatures)
+        # Its legs are live whether or not this node signed them.
+        self._journal.adopt(legs_of(quorum.content))
+        self._remember(quorum)
+        return True
+
+    def verify(self, quorum: QuorumBatch) -> bytes:
+        """The batch's digest; raises as `add` does."""
+        most = LENGTH * len(self._deployment.attestors)
+        if len(quorum.signatures) > most:  # before any is recovered: anyone may send us a batch
+            raise ValueError(f"{len(quorum.signatures)} bytes of signatures, the attestors' are {most} at most")
+        digest = batch_digest(self._deployment, quorum.content.batch)
+        check_quorum(digest, quorum.signatures, self._deployment.attestors, self._deployment.threshold)
+        faults = structural_faults(quorum.content, self._deployment)
+        if faults:
+            raise ValueError(f"batch {quorum.content.batch.epoch}: {faults[0]}")
+        return digest
+
+    def get(self, epoch: int) -> QuorumBatch:
+        """The batch of an epoch. Raises UnknownBatch."""
+        if epoch in self._recent:
+            return self._recent[epoch]
+        stored = self._journal.batch(epoch)
+        if stored is None:
+            raise UnknownBatch(f"no quorum batch of epoch {epoch} is known here")
+        return _decode(stored.content)
+
+    def _remember(self, quorum: QuorumBatch) -> None:
+        self._recent[quorum.content.batch.epoch] = quorum
+        while len(self._recent) > _IN_MEMORY:
+            self._recent.popitem(last=False)
+        self.latest = quorum
+        self._track_auctions(quorum.content)
+
+    def _track_auctions(self, content: BatchContent) -> None:
+        below = {(leaf.account_id, leaf.chain_id) for leaf in content.accounts if leaf.equity < leaf.initial_margin}
+        self._auctions = {key: start for key, start in self._auctions.items() if key in below}
+        for leg in content.legs:
+            self._auctions[(leg.account_id, leg.chain_id)] = leg.auction_start
+
+    def auction_start(self, account: MarginAccount, timestamp: int) -> int:
+        """When the account's auction began: `timestamp` where none is running. It stays while the account stays
+        below initial margin."""
+        return min((self._auctions.get((account.account_id, c), timestamp) for c in account.chains), default=timestamp)
+
+
+def legs_of(content: BatchContent) -> list[LegItem]:
+    """The batch's legs as live items."""
+    return [LegItem(leg, content.batch.timestamp) for leg in content.legs]
+
+
+def _decode(content: bytes) -> QuorumBatch:
+    return from_json(QuorumBatch, orjson.loads(content))

@@ -1,0 +1,159 @@
+"""A node's configuration: one schema for the TOML file and the environment (`KEEPER_…`), unknown keys refused."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from eth_account import Account
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from keeper.state.ids import Address, address
+
+Role = Literal["attest", "relay", "liquidate", "serve"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; one line per fault, each naming the key and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KeySource(_Section):
+    """Where a key comes from: a keystore with a password file, or, in the devnet profile only, in the clear."""
+
+    keystore: Path | None = None
+    password_file: Path | None = None
+    private_key: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> KeySource:
+        if (self.keystore is None) == (self.private_key is None):
+            raise ValueError("give either keystore (with password_file) or private_key")
+        if self.keystore is not None and self.password_file is None:
+            raise ValueError("a keystore wants password_file")
+        return self
+
+    def load(self) -> bytes:
+        """The 32-byte key. Raises ConfigError for an unreadable keystore or a wrong password."""
+        if self.private_key is not None:
+            return bytes.fromhex(self.private_key.get_secret_value().removeprefix("0x"))
+        assert self.keystore is not None
+        assert self.password_file is not None
+        try:
+            password = self.password_file.read_text().rstrip("\n")
+            return bytes(Account.decrypt(json.loads(self.keystore.read_text()), password))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"keystore {self.keystore}: {error}") from None
+
+
+class ChainSection(_Section):
+    """`rpc` overrides the deployments file. Finality is `finalized`, `safe`, or a number of blocks."""
+
+    rpc: str | None = None
+    finality: Literal["finalized", "safe"] | int = "finalized"
+    timeout_seconds: float = Field(default=2.0, gt=0)
+
+
+class AttestSection(_Section):
+    key: KeySource
+
+
+class RelaySection(_Section):
+    key: KeySource
+    max_fee_gwei: float = Field(default=500.0, gt=0)
+
+
+class LiquidateSection(_Section):
+    """`min_profit_usd` is the concession and flat fee of a take-over less its gas, in USD."""
+
+    key: KeySource
+    max_fee_gwei: float = Field(default=500.0, gt=0)
+    min_profit_usd: float = Field(default=1.0, ge=0)
+    sub_account: int = Field(default=0, ge=0)
+
+
+class HttpSection(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8600, ge=0, le=65535)
+
+
+class NodeConfig(BaseSettings):
+    """One node. Peers maps every other attestor's address to the base URL of its HTTP interface."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="KEEPER_", env_nested_delimiter="__")
+
+    name: str = "keeper"
+    profile: Literal["devnet", "production"] = "production"
+    deployment: Path
+    state_dir: Path
+    roles: frozenset[Role] = frozenset({"serve"})
+    late_after_seconds: int = Field(default=10, gt=0)
+    feed_max_age_seconds: int = Field(default=86_400, gt=0)
+    chains: dict[int, ChainSection] = Field(default_factory=dict)
+    peers: dict[str, str] = Field(default_factory=dict)
+    http: HttpSection = HttpSection()
+    attest: AttestSection | None = None
+    relay: RelaySection | None = None
+    liquidate: LiquidateSection | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment goes before the file: a secret or a port is changed without touching it.
+        return (env_settings, init_settings)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NodeConfig:
+        for role in ("attest", "relay", "liquidate"):
+            if (role in self.roles) != (getattr(self, role) is not None):
+                raise ValueError(f"role {role!r} and section [{role}] go together")
+        if self.profile == "production":
+            for role in ("attest", "relay", "liquidate"):
+                section = getattr(self, role)
+                if section is not None and section.key.private_key is not None:
+                    raise ValueError(f"[{role}] private_key is for the devnet profile only: use a keystore")
+        for peer in self.peers:
+            address(peer)
+        return self
+
+    def chain(self, chain_id: int) -> ChainSection:
+        return self.chains.get(chain_id, ChainSection())
+
+    def peer_urls(self) -> dict[Address, str]:
+        return {address(peer): url.rstrip("/") for peer, url in self.peers.items()}
+
+    @classmethod
+    def load(cls, path: Path) -> NodeConfig:
+        """Read a TOML file; relative paths in it are relative to the file.
+
+        Raises:
+            ConfigError: missing file, malformed TOML, unknown or missing keys, values out of range.
+        """
+        try:
+            data = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"no configuration file at {path}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        base = path.resolve().parent
+        for section in (data, *(data.get(role, {}).get("key", {}) for role in ("attest", "relay", "liquidate"))):
+            for key in ("deployment", "state_dir", "keystore", "password_file"):
+                if isinstance(section.get(key), str):
+                    section[key] = base / section[key]
+        try:
+            return cls(**data)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"{path}: " + "; ".join(faults)) from None

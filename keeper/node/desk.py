@@ -1,0 +1,123 @@
+"""The permit desk: orders requests when it is this attestor's turn, and collects the quorum for each.
+
+Requests reach the epoch's proposer, who judges them one after another; attestors sign in that order, each judging for
+itself. So two requests for one margin never split the quorum for long; where they do, both expire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from keeper.attest.messages import PermitProposal
+from keeper.attest.requests import permit_digest
+from keeper.attest.signatures import join_signatures
+from keeper.state.ids import Address
+from keeper.state.live import LiveItem, PermitItem
+from keeper.state.wire import to_json
+
+from .attestor import Attestor, Refused
+from .peers import PeerRefused, Peers, PeerUnavailable, live_items, signed_by
+
+log = structlog.get_logger()
+
+
+class PermitDesk:
+    """Takes requests for permits at one attestor."""
+
+    def __init__(self, attestor: Attestor, peers: Peers) -> None:
+        self._attestor = attestor
+        self._peers = peers
+        self._ordering = asyncio.Lock()
+
+    async def request(self, item: PermitItem, *, forwarded: bool) -> dict[str, Any]:
+        """Have a permit signed: by the current proposer, here where that is us, where it is gone, or where handed on.
+
+        Returns:
+            The signed permit, ready as calldata.
+
+        Raises:
+            Refused: why not: `code`, `free`, `asked`, `live`, and the attestors' own refusals.
+        """
+        self._attestor.check(item)
+        view = self._attestor.view
+        epoch = view.newest_head_time // self._attestor.deployment.profile.epoch_seconds
+        proposer = self._attestor.proposer_of(epoch)
+        if not forwarded and proposer in self._peers.urls:
+            try:
+                status, answer = await self._peers.request_permit(proposer, item, forwarded=True)
+            except PeerUnavailable:
+                log.info("permit.proposer_gone", proposer="0x" + proposer.hex())
+            else:
+                if status == 200:
+                    return answer
+                raise Refused(answer.pop("code", "refused"), answer.pop("message", f"HTTP {status}"), **answer)
+        async with self._ordering:
+            return await self._collect(item)
+
+    async def _collect(self, item: PermitItem) -> dict[str, Any]:
+        attestor = self._attestor
+        told = await self._learn(item)
+        known = {other.key: other for other in (*told, *attestor.live(item.accounts))}
+        listed: list[LiveItem] = [other for key, other in known.items() if key != item.key]
+        digest = permit_digest(attestor.deployment, item)
+        own = await attestor.sign_permit(item, listed)
+        signatures: dict[Address, bytes] = {attestor.signer.address: own}
+        refusals: list[dict[str, Any]] = []
+        proposal = PermitProposal(item, tuple(listed), own)
+        answers = await self._peers.gather(lambda peer: self._peers.sign_permit(peer, proposal))
+        for peer, answer in answers.items():
+            if isinstance(answer, PeerRefused):
+                refusals.append({**answer.refusal, "attestor": "0x" + peer.hex()})
+            elif isinstance(answer, PeerUnavailable):
+                refusals.append({"attestor": "0x" + peer.hex(), "code": "unavailable", "message": str(answer)})
+            elif signed_by(digest, answer, peer):
+                signatures[peer] = answer
+        threshold = attestor.deployment.threshold
+        if len(signatures) < threshold:
+            self._adopt_missing(refusals)
+            first = next((r for r in refusals if r["code"] != "unavailable"), None)
+            figures = {k: v for k, v in (first or {}).items() if k in ("free", "asked", "live")}
+            raise Refused(
+                "no_quorum" if first is None else first["code"],
+                f"{len(signatures)} of {threshold} attestors signed"
+                + ("" if first is None else f"; {first['message']}")
+                + f"; what was signed expires at {item.permit.deadline}",
+                refusals=refusals,
+                **figures,
+            )
+        log.info("permit.signed", action=type(item.action).__name__, chain=item.chain_id, signatures=len(signatures))
+        return {
+            "item": to_json(item),
+            "digest": "0x" + digest.hex(),
+            "signatures": "0x" + join_signatures(digest, signatures).hex(),
+            "signers": ["0x" + signer.hex() for signer in sorted(signatures)],
+        }
+
+    async def _learn(self, item: PermitItem) -> list[LiveItem]:
+        """Adopt what other attestors know on the accounts, and return all that they name.
+
+        What is executed or dead at our final blocks may still live at theirs, a block behind: it must be listed, or
+        they would miss it. Every signer judges what lives at its own.
+        """
+        told: list[LiveItem] = []
+        for peer, answer in (await self._peers.gather(lambda peer: self._peers.live(peer, item.accounts))).items():
+            if isinstance(answer, PeerUnavailable | PeerRefused):
+                continue
+            try:
+                self._attestor.adopt(answer)
+            except Refused as refusal:
+                log.warning("peer.bad_list", peer="0x" + peer.hex(), reason=refusal.message)
+            else:
+                told += (other for other in answer if set(other.accounts) & set(item.accounts))
+        return told
+
+    def _adopt_missing(self, refusals: list[dict[str, Any]]) -> None:
+        for refusal in refusals:
+            if refusal["code"] == "missing_items":
+                try:
+                    self._attestor.adopt(live_items(refusal.pop("items", [])))
+                except (Refused, ValueError) as error:
+                    log.warning("peer.bad_list", peer=refusal["attestor"], reason=str(error))

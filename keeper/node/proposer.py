@@ -1,0 +1,159 @@
+"""Proposing: once in a while it is this attestor's turn to build the batch of an epoch and collect the quorum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
+from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
+from keeper.attest.signatures import join_signatures
+from keeper.clearing.liquidation import plan_leg
+from keeper.margin.report import AccountReport
+from keeper.market.marks import Marks
+from keeper.state.batch import LiquidationLeaf
+from keeper.state.ids import Address
+from keeper.state.world import World
+
+from .attestor import Attestor, Refused
+from .batches import BatchBook
+from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
+from .view import ChainsView, NotReady
+
+log = structlog.get_logger()
+
+
+class Proposer:
+    """Builds the batch when the epoch is its attestor's, collects signatures, and announces the quorum batch."""
+
+    def __init__(self, attestor: Attestor, view: ChainsView, batches: BatchBook, peers: Peers) -> None:
+        self._attestor = attestor
+        self._view = view
+        self._batches = batches
+        self._peers = peers
+        self._deployment = attestor.deployment
+        self._last_epoch = -1
+        self.failure: str | None = None
+        """Why the last own epoch found no quorum; None where it did."""
+
+    def due(self) -> bool:
+        """Whether the newest head begins an epoch of ours that was not tried yet."""
+        epoch = self._view.newest_head_time // self._deployment.profile.epoch_seconds
+        return (
+            self._view.started
+            and epoch > self._last_epoch
+            and self._attestor.proposer_of(epoch) == self._attestor.signer.address
+        )
+
+    async def run(self) -> None:
+        """Propose whenever due, until cancelled."""
+        while True:
+            if await self._view.wait(self.due, 5.0):
+                await self.propose()
+
+    async def propose(self) -> QuorumBatch | None:
+        """Build, sign and circulate one batch. None, with `failure` set, without a quorum: the epoch is skipped."""
+        observed = time.time()
+        try:
+            content = self.build()
+        except NotReady as error:
+            self._last_epoch = self._view.newest_head_time // self._deployment.profile.epoch_seconds
+            self._fail(self._last_epoch, str(error))
+            return None
+        epoch = content.batch.epoch
+        self._last_epoch = epoch
+        evaluated = time.time()
+        digest = batch_digest(self._deployment, content.batch)
+        try:
+            # Our own signature first: it is what shows the others that the proposal is the proposer's.
+            own = await self._attestor.sign_batch(content)
+        except Refused as refusal:
+            self._fail(epoch, f"own check: {refusal.code}: {refusal.message}")
+            return None
+        proposal = BatchProposal(content, own)
+        answers = await self._peers.gather(lambda peer: self._peers.sign_batch(peer, proposal))
+        signatures: dict[Address, bytes] = {self._attestor.signer.address: own}
+        reasons = []
+        for peer, answer in answers.items():
+            if isinstance(answer, PeerUnavailable | PeerRefused):
+                reasons.append(str(answer))
+            elif signed_by(digest, answer, peer):
+                signatures[peer] = answer
+            else:
+                reasons.append(f"0x{peer.hex()}: a signature over something else")
+        if len(signatures) < self._deployment.threshold:
+            self._fail(epoch, f"{len(signatures)} of {self._deployment.threshold} signatures; " + "; ".join(reasons))
+            return None
+        quorum = QuorumBatch(
+            content,
+            join_signatures(digest, signatures),
+            Stages(float(content.batch.timestamp), observed, evaluated, time.time()),
+        )
+        self._batches.add(quorum)
+        self.failure = None
+        log.info(
+            "batch.signed",
+            epoch=epoch,
+            signatures=len(signatures),
+            accounts=len(content.accounts),
+            legs=len(content.legs),
+        )
+        await self._peers.gather(lambda peer: self._peers.announce(peer, quorum))
+        return quorum
+
+    def build(self) -> BatchContent:
+        """The batch of this node's own cut and marks. Raises NotReady where there is nothing to build it from."""
+        view, attestor = self._view, self._attestor
+        cut = view.cut()
+        if all(entry.late for entry in cut):
+            raise NotReady("every chain is late")
+        world = view.world_at(cut)
+        if world is None:
+            raise NotReady("a chain has no final block yet")
+        marks = view.marks()
+        reports = reports_at(world, marks, attestor.model, attestor.listing)
+        timestamp = max(entry.head_time for entry in cut if not entry.late)
+        legs = _plan_legs(attestor, world, marks, reports, timestamp)
+        return build_batch(
+            self._deployment, attestor.model, cut, marks, reports, legs, attestor.parameters.minimum_equity
+        )
+
+    def _fail(self, epoch: int, reason: str) -> None:
+        self.failure = reason
+        log.warning("epoch.skipped", epoch=epoch, reason=reason)
+
+
+def _plan_legs(
+    attestor: Attestor, world: World, marks: Marks, reports: Sequence[AccountReport], timestamp: int
+) -> list[LiquidationLeaf]:
+    """One leg for every account that is due at the cut and at the head; none while a chain is late.
+
+    An account whose plan cannot pass with what is live on it waits.
+    """
+    due = due_accounts(reports)
+    if not due or attestor.view.late():
+        return []
+    head_reports = reports_at(attestor.view.head_world(), attestor.own_marks(), attestor.model, attestor.listing)
+    due_at_head = due_accounts(head_reports)
+    legs = []
+    for account in due:
+        if account not in due_at_head:
+            continue
+        leg = plan_leg(
+            account,
+            world,
+            marks,
+            attestor.model,
+            attestor.listing,
+            attestor.deployment.profile,
+            timestamp,
+            attestor.batches.auction_start(account, timestamp),
+            attestor.live((account.account_id,)),
+        )
+        if leg is None:
+            log.warning("leg.none_safe", account="0x" + account.account_id.hex(), chains=account.chains)
+        else:
+            legs.append(leg)
+    return legs

@@ -1,0 +1,179 @@
+"""What this node sees of every chain: a follower per chain, each polled by its own task.
+
+One slow chain never delays another. Whether a chain is late is judged by block times alone: its head against the
+newest head of all chains. No wall clock enters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from keeper.chain.follower import DeepReorg, Follower
+from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
+from keeper.market.marks import FeedReading, MarkError, Marks, marks_from
+from keeper.state.batch import ChainCut
+from keeper.state.deployment import Deployment
+from keeper.state.world import World
+
+from .config import NodeConfig
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = (0.25, 1.0)
+"""Half a block time, within these."""
+
+
+class NotReady(Exception):
+    """This node cannot judge yet or any more; the message says why and names the chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    chain_id: int
+    reason: str
+
+
+class ChainsView:
+    """Followers of all chains of a deployment, and what they amount to together."""
+
+    def __init__(self, deployment: Deployment, config: NodeConfig) -> None:
+        self.deployment = deployment
+        self._config = config
+        self.rpcs: dict[int, Rpc] = {}
+        self.followers: dict[int, Follower] = {}
+        self.errors: dict[int, str] = {}
+        for chain_id, chain in deployment.chains.items():
+            section = config.chain(chain_id)
+            self.rpcs[chain_id] = Rpc(section.rpc or chain.rpc, timeout=section.timeout_seconds)
+            self.followers[chain_id] = Follower(chain, self.rpcs[chain_id], finality=section.finality)
+        self._changed = asyncio.Condition()
+
+    async def follow(self) -> None:
+        """Poll every chain until cancelled. A reorganisation deeper than finality ends it with DeepReorg."""
+        async with asyncio.TaskGroup() as tasks:
+            for chain_id in self.followers:
+                tasks.create_task(self._follow_chain(chain_id))
+
+    async def _follow_chain(self, chain_id: int) -> None:
+        block_seconds = self.deployment.chains[chain_id].block_seconds
+        pause = min(max(block_seconds / 2, _POLL_SECONDS[0]), _POLL_SECONDS[1])
+        while True:
+            if await self.poll(chain_id):
+                async with self._changed:
+                    self._changed.notify_all()
+            await asyncio.sleep(pause)
+
+    async def poll(self, chain_id: int) -> bool:
+        """Poll one chain once; True where something is new. A provider's failure is remembered, not raised."""
+        try:
+            changed = await self.followers[chain_id].poll()
+        except DeepReorg:
+            raise
+        except (RpcUnavailable, RpcError) as error:
+            if chain_id not in self.errors:
+                log.warning("chain.unreachable", chain=chain_id, reason=str(error))
+            self.errors[chain_id] = str(error)
+            return False
+        if self.errors.pop(chain_id, None) is not None:
+            log.info("chain.back", chain=chain_id)
+        return changed
+
+    async def close(self) -> None:
+        for rpc in self.rpcs.values():
+            await rpc.aclose()
+
+    async def wait(self, predicate: Callable[[], bool], seconds: float) -> bool:
+        """Wait until `predicate` holds, checked at each change; False after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(predicate)
+        except TimeoutError:
+            return predicate()
+        return True
+
+    @property
+    def started(self) -> bool:
+        """Every chain was read at least once."""
+        return all(follower.started for follower in self.followers.values())
+
+    @property
+    def newest_head_time(self) -> int:
+        return max((f.head_block.time for f in self.followers.values() if f.started), default=0)
+
+    def late(self) -> list[Lateness]:
+        """Chains whose head is too far behind the newest one, with the reason."""
+        newest = self.newest_head_time
+        found = []
+        for chain_id, follower in self.followers.items():
+            name = self.deployment.chains[chain_id].name
+            if not follower.started:
+                found.append(Lateness(chain_id, f"chain {name} ({chain_id}): no block read yet"))
+                continue
+            behind = newest - follower.head_block.time
+            if behind > self._config.late_after_seconds:
+                error = self.errors.get(chain_id)
+                cause = f", provider: {error}" if error else ""
+                found.append(Lateness(chain_id, f"chain {name} ({chain_id}): head is {behind} s behind{cause}"))
+        return found
+
+    def require_timely(self) -> None:
+        """Raise NotReady naming every late chain: with one late, no permit and no leg is signed."""
+        late = self.late()
+        if late:
+            raise NotReady("; ".join(entry.reason for entry in late))
+
+    def final_world(self) -> World:
+        return {chain_id: follower.final for chain_id, follower in self.followers.items()}
+
+    def head_world(self) -> World:
+        return {chain_id: follower.head for chain_id, follower in self.followers.items()}
+
+    def world_at(self, cut: Sequence[ChainCut]) -> World | None:
+        """Holdings at the cut's blocks; None where a block is not (or no longer) known here, or another block is."""
+        world: World = {}
+        for entry in cut:
+            state = self.followers[entry.chain_id].at(entry.number)
+            if state is None or (state.block.hash, state.block.time) != (entry.block_hash, entry.time):
+                return None
+            world[entry.chain_id] = state
+        return world
+
+    def cut(self) -> tuple[ChainCut, ...]:
+        """This node's own cut, now."""
+        late = {entry.chain_id for entry in self.late()}
+        return tuple(
+            ChainCut(
+                chain_id=chain_id,
+                number=follower.final.block.number,
+                block_hash=follower.final.block.hash,
+                time=follower.final.block.time,
+                head_number=follower.head_block.number,
+                head_time=follower.head_block.time,
+                late=chain_id in late,
+            )
+            for chain_id, follower in sorted(self.followers.items())
+        )
+
+    def marks(self) -> Marks:
+        """This node's own marks, from the feeds at the heads of the chains that are not late.
+
+        Raises:
+            NotReady: too few valid readings; the message names what is missing.
+        """
+        late = {entry.chain_id for entry in self.late()}
+        timely = {c: f for c, f in self.followers.items() if c not in late}
+        readings = {c: {s: FeedReading(*reading) for s, reading in f.feeds.items()} for c, f in timely.items()}
+        try:
+            return marks_from(
+                readings,
+                settlement={c: self.deployment.chains[c].settlement.symbol for c in timely},
+                underlyings=self.deployment.underlyings(),
+                head_times={c: f.head_block.time for c, f in timely.items()},
+                max_age=self._config.feed_max_age_seconds,
+            )
+        except MarkError as error:
+            raise NotReady(str(error)) from None
