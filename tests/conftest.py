@@ -1,0 +1,32 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from keeper.devnet import Devnet
+
+os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")  # before anything hashes; make sets it for commands
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def devnet(worker_id: str) -> Iterator[Devnet]:
+    """Three chains with everything deployed, one set for each worker of a run, with folder and ports of its own.
+
+    Shared by the session's tests: who moves a price, or halts a chain, puts it back. What a killed run left behind in
+    the same folder is ended first.
+    """
+    from keeper.devnet import Devnet, down  # only the tests that want one pay for the import
+
+    folder = ROOT / ".devnet" / f"tests-{worker_id}"
+    down(folder)
+    with Devnet.up(folder) as running:
+        yield running

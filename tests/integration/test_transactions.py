@@ -1,0 +1,138 @@
+"""Sending on a real chain: one nonce each, refusals by name, replacement where nothing is mined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from keeper.chain import transactions
+from keeper.chain.abi import encode
+from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
+from keeper.chain.transactions import Sender, TransactionReverted, TransactionStuck
+from keeper.devnet.chains import account
+from keeper.testing.proxy import CountingProxy
+
+if TYPE_CHECKING:
+    from keeper.devnet import Devnet
+
+pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
+
+B = 31_337_002
+_USERS = iter(range(50, 60))
+
+
+@pytest_asyncio.fixture
+async def provider(devnet: Devnet) -> AsyncIterator[CountingProxy]:
+    async with CountingProxy(devnet.deployment.chains[B].rpc).running() as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def sender(provider: CountingProxy) -> AsyncIterator[Sender]:
+    rpc = Rpc(provider.url, timeout=10.0)
+    yield Sender(rpc, B, account(next(_USERS)).key)
+    await rpc.aclose()
+
+
+def _token(devnet: Devnet) -> bytes:
+    return bytes(devnet.deployment.chains[B].settlement.address)
+
+
+def _mint(sender: Sender, amount: int = 1) -> bytes:
+    return encode("DevnetToken", "mint", [sender.address, amount])
+
+
+async def test_sent_at_once_they_wait_for_each_other(devnet: Devnet, sender: Sender) -> None:
+    before = devnet.call(B, "eth_getTransactionCount", [sender.address, "latest"])
+    receipts = await asyncio.gather(*(sender.send(_token(devnet), _mint(sender)) for _ in range(3)))
+    nonces = [int(devnet.call(B, "eth_getTransactionByHash", [r.tx_hash])["nonce"], 16) for r in receipts]
+    assert sorted(nonces) == [int(before, 16) + n for n in range(3)]
+    assert all(receipt.gas_used > 21_000 and receipt.logs for receipt in receipts)
+
+
+async def test_a_revert_is_named_before_anything_is_sent(
+    devnet: Devnet, provider: CountingProxy, sender: Sender
+) -> None:
+    vault = bytes(devnet.deployment.chains[B].contracts.vault)
+    stranger = account(0).address + b"\0" * 12
+    data = encode("CollateralVault", "link", [stranger, [1]])
+    for attempt in (sender.simulate, sender.send):
+        with pytest.raises(TransactionReverted, match="NotOwner") as caught:
+            await attempt(vault, data)
+        assert caught.value.revert.arguments["accountId"] == stranger
+        assert not caught.value.mined
+    assert provider.calls["eth_sendRawTransaction"] == 0
+
+
+async def test_a_key_without_money_says_so(devnet: Devnet, provider: CountingProxy) -> None:
+    rpc = Rpc(provider.url, timeout=10.0)
+    poor = Sender(rpc, B, b"\7" * 32)
+    with pytest.raises(RpcError, match=r"(?i)insufficient funds"):
+        await poor.send(_token(devnet), _mint(poor))
+    await rpc.aclose()
+
+
+async def test_replaced_until_it_is_mined(
+    devnet: Devnet, provider: CountingProxy, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No blocks for a while: the same nonce with higher fees, and one of them is mined, once."""
+    monkeypatch.setattr(transactions, "_REPLACE_SECONDS", 0.5)
+    monkeypatch.setattr(transactions, "_ATTEMPTS", 20)
+    count = int(devnet.call(B, "eth_getTransactionCount", [sender.address, "latest"]), 16)
+    thrice = asyncio.Event()
+
+    def watch(_: list[dict[str, Any]], answer: bytes) -> bytes:
+        if provider.calls["eth_sendRawTransaction"] >= 3:
+            thrice.set()
+        return answer
+
+    provider.fault = watch
+    devnet.call(B, "evm_setIntervalMining", [0])
+    try:
+        sending = asyncio.create_task(sender.send(_token(devnet), _mint(sender, 5)))
+        async with asyncio.timeout(30):
+            await thrice.wait()
+    finally:
+        devnet.call(B, "evm_setIntervalMining", [1])
+    receipt = await sending
+    mined = devnet.call(B, "eth_getTransactionByHash", [receipt.tx_hash])
+    assert int(mined["nonce"], 16) == count
+    assert int(devnet.call(B, "eth_getTransactionCount", [sender.address, "latest"]), 16) == count + 1
+    assert int(mined["maxPriorityFeePerGas"], 16) > 10**9  # one of the replacements
+
+
+async def test_given_up_after_every_replacement(
+    devnet: Devnet, provider: CountingProxy, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "_REPLACE_SECONDS", 0.3)
+    count = int(devnet.call(B, "eth_getTransactionCount", [sender.address, "latest"]), 16)
+    devnet.call(B, "evm_setIntervalMining", [0])
+    try:
+        with pytest.raises(TransactionStuck, match=rf"chain {B}: nonce {count} is not mined at \d+ wei per gas"):
+            await sender.send(_token(devnet), _mint(sender))
+    finally:
+        devnet.call(B, "evm_setIntervalMining", [1])
+    assert provider.calls["eth_sendRawTransaction"] == 4
+
+
+@pytest.mark.parametrize("method", ["eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionReceipt"])
+async def test_nonsense_is_no_answer(devnet: Devnet, provider: CountingProxy, sender: Sender, method: str) -> None:
+    """It ends this sending with the provider's name, not the node; the next one goes through."""
+
+    def nonsense(calls: list[dict[str, Any]], answer: bytes) -> bytes:
+        found = orjson.loads(answer)
+        for call, one in zip(calls, found if isinstance(found, list) else [found], strict=True):
+            if call["method"] == method:
+                one["result"] = "nonsense"
+        return orjson.dumps(found)
+
+    provider.fault = nonsense
+    with pytest.raises(RpcUnavailable, match=f"{provider.url}: malformed answer"):
+        await sender.send(_token(devnet), _mint(sender))
+    provider.fault = None
+    await sender.send(_token(devnet), _mint(sender))

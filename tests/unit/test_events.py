@@ -1,0 +1,158 @@
+"""Folding events: the state is the last value of every key, in whatever ranges the logs arrive."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeper.chain.abi import topic
+from keeper.chain.events import EventError, Log, fold, topics_followed
+from keeper.state.ids import AccountId, Address, AssetId
+from keeper.state.world import BlockRef, ChainState, Reservation
+
+CHAIN = 31337001
+START = ChainState(CHAIN, BlockRef(0, b"\1" * 32, b"\0" * 32, 0))
+ACCOUNTS = [bytes([n]) * 20 + b"\0" * 12 for n in (1, 2, 3)]
+WORDS = [bytes([n]) * 32 for n in (4, 5)]
+ADDRESSES = [bytes([n]) * 20 for n in (6, 7)]
+
+
+def log(event: str, topics: list[bytes], types: list[str], values: list[Any]) -> Log:
+    return {
+        "topics": ["0x" + t.rjust(32, b"\0").hex() for t in (topic(event), *topics)],
+        "data": "0x" + encode(types, values).hex(),
+        "blockNumber": "0x1",
+        "logIndex": "0x0",
+    }
+
+
+def block(number: int) -> BlockRef:
+    return BlockRef(number, number.to_bytes(32, "big"), (number - 1).to_bytes(32, "big"), number)
+
+
+accounts, words, addresses = st.sampled_from(ACCOUNTS), st.sampled_from(WORDS), st.sampled_from(ADDRESSES)
+signed, unsigned = st.integers(-(2**255), 2**255 - 1), st.integers(0, 2**256 - 1)
+small = st.integers(0, 3)  # so that zeros, which remove keys, are common
+amounts = st.one_of(small, unsigned)
+logs = st.one_of(
+    st.builds(lambda a, v: log("CashSet", [a], ["int256"], [v]), accounts, st.one_of(small, signed)),
+    st.builds(lambda a, w, v: log("PositionSet", [a, w], ["int256"], [v]), accounts, words, st.one_of(small, signed)),
+    st.builds(lambda a, t, v: log("BalanceSet", [a, t], ["uint256"], [v]), accounts, addresses, amounts),
+    st.builds(lambda a, w, v: log("ClosedSet", [a, w], ["uint256"], [v]), accounts, words, amounts),
+    st.builds(lambda w, v: log("FilledSet", [w], ["uint256"], [v]), words, amounts),
+    st.builds(
+        lambda a, i, v, u: log("ReservationSet", [a, i], ["uint256", "uint256", "uint64"], [v, v // 2, u]),
+        *(accounts, addresses, amounts, st.integers(0, 2**64 - 1)),
+    ),
+    st.builds(lambda a, c: log("Linked", [a, c.to_bytes(32, "big")], [], []), accounts, st.integers(1, 3)),
+    st.builds(lambda a, n, w: log("NonceUsed", [a], ["uint256", "bytes32"], [n, w]), accounts, unsigned, words),
+    st.builds(lambda v: log("SettlementHeldSet", [], ["uint256"], [v]), amounts),
+    st.builds(lambda a, v: log("DepositedSet", [a], ["uint256"], [v]), accounts, amounts),
+    st.builds(
+        lambda e, w: log("BatchPosted", [e.to_bytes(32, "big"), w], ["uint64", "address"], [2 * e, "0x" + "08" * 20]),
+        *(st.integers(1, 2**63 - 1), words),
+    ),
+    st.builds(
+        lambda a, t: log("Deposited", [a, t], ["uint256", "address"], [1, "0x" + "09" * 20]), accounts, addresses
+    ),
+)
+
+
+@given(st.lists(logs, max_size=30), st.lists(st.integers(0, 30), max_size=4))
+def test_any_split_of_the_logs_gives_the_same_state(entries: list[Log], cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(entries)) for cut in cuts), len(entries)]
+    state = START
+    for begin, end in pairwise(edges):
+        state = fold(state, entries[begin:end], block(1))
+    assert state == fold(START, entries, block(1))
+
+
+@given(st.lists(logs, max_size=30))
+def test_folding_again_changes_nothing(entries: list[Log]) -> None:
+    """Values after the change, not changes: what arrives twice, in order, is as if it came once."""
+    once = fold(START, entries, block(1))
+    assert fold(once, entries, block(1)) == once
+
+
+@given(st.lists(logs, max_size=30))
+def test_the_state_before_is_untouched(entries: list[Log]) -> None:
+    before = fold(START, entries[: len(entries) // 2], block(1))
+    kept = {field.name: getattr(before, field.name) for field in fields(before)}
+    fold(before, entries[len(entries) // 2 :], block(2))
+    assert kept == {field.name: getattr(before, field.name) for field in fields(before)}
+
+
+def test_every_event_lands_in_its_place() -> None:
+    account, word, where = ACCOUNTS[0], WORDS[0], ADDRESSES[0]
+    state = fold(
+        START,
+        [
+            log("CashSet", [account], ["int256"], [-5]),
+            log("PositionSet", [account, word], ["int256"], [-(2**255)]),
+            log("BalanceSet", [account, where], ["uint256"], [2**256 - 1]),
+            log("ClosedSet", [account, word], ["uint256"], [7]),
+            log("FilledSet", [word], ["uint256"], [8]),
+            log("ReservationSet", [account, where], ["uint256", "uint256", "uint64"], [9, 4, 1_800_000_000]),
+            log("Linked", [account, (31337002).to_bytes(32, "big")], [], []),
+            log("Linked", [account, (31337003).to_bytes(32, "big")], [], []),
+            log("NonceUsed", [account], ["uint256", "bytes32"], [10, word]),
+            log("SettlementHeldSet", [], ["uint256"], [11]),
+            log("DepositedSet", [account], ["uint256"], [12]),
+            log("BatchPosted", [(13).to_bytes(32, "big"), word], ["uint64", "address"], [26, "0x" + "08" * 20]),
+        ],
+        block(3),
+    )
+    owner = AccountId(account)
+    assert state.block == block(3)
+    assert dict(state.cash) == {owner: -5}
+    assert dict(state.sizes[owner]) == {AssetId(word): -(2**255)}
+    assert dict(state.balances[owner]) == {Address(where): 2**256 - 1}
+    assert dict(state.closed) == {(owner, AssetId(word)): 7}
+    assert dict(state.filled) == {word: 8}
+    assert dict(state.reservations[owner]) == {Address(where): Reservation(9, 4, 1_800_000_000)}
+    assert state.links[owner] == {31337002, 31337003}
+    assert dict(state.used_nonces) == {(owner, 10): word}
+    assert (state.held, dict(state.deposited)) == (11, {owner: 12})
+    assert (state.posted_epoch, state.posted_digest, state.posted_timestamp) == (13, word, 26)
+
+
+def test_zeros_leave_nothing_behind() -> None:
+    account, word, where = ACCOUNTS[0], WORDS[0], ADDRESSES[0]
+    entries = [
+        entry
+        for value in (1, 0)
+        for entry in (
+            log("CashSet", [account], ["int256"], [value]),
+            log("PositionSet", [account, word], ["int256"], [value]),
+            log("BalanceSet", [account, where], ["uint256"], [value]),
+            log("ReservationSet", [account, where], ["uint256", "uint256", "uint64"], [value, 0, 5]),
+        )
+    ]
+    assert fold(START, entries, block(1)) == fold(START, [], block(1))
+    assert not fold(START, entries, block(1)).accounts()
+
+
+def test_other_events_are_passed_over() -> None:
+    stranger = {"topics": ["0x" + "ab" * 32], "data": "0x", "blockNumber": "0x1", "logIndex": "0x0"}
+    anonymous = {"topics": [], "data": "0x", "blockNumber": "0x1", "logIndex": "0x1"}
+    assert fold(START, [stranger, anonymous], block(1)) == fold(START, [], block(1))
+    assert len(topics_followed()) == 11
+
+
+@pytest.mark.parametrize("damage", ["data", "topics", "hex"])
+def test_a_malformed_log_is_named(damage: str) -> None:
+    entry = dict(log("PositionSet", [ACCOUNTS[0], WORDS[0]], ["int256"], [1]))
+    if damage == "data":
+        entry["data"] = "0x01"
+    elif damage == "topics":
+        entry["topics"] = entry["topics"][:2]
+    else:
+        entry["data"] = "0xzz"
+    with pytest.raises(EventError, match=r"chain 31337001, block 0x1, log 0x0"):
+        fold(START, [entry], block(1))
