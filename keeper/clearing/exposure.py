@@ -114,7 +114,7 @@ class Exposure:
     def _figures(
         self, equity: Sequence[int], cash_left: Sequence[int], reserved: Sequence[int], pnl: Floats
     ) -> list[Figures]:
-        initial, maintenance = self.valuation.model.requirements(pnl)
+        initial, maintenance = self.valuation.scenarios.requirements(pnl)
         held = [ceil_grain(amount * EXACT) for amount in reserved]
         return [
             Figures(

@@ -276,7 +276,7 @@ class _Book:
 
     def _standalone(self, position: Position) -> int:
         """Maintenance margin of one unit held alone, USD 1e18."""
-        _, maintenance = self.model.requirements(position.side * self._row(position))
+        _, maintenance = self.valuation.scenarios.requirements(position.side * self._row(position))
         return ceil_usd(float(maintenance))
 
     def _row(self, position: Position) -> Floats:
@@ -297,7 +297,7 @@ class _Subsets:
         cash = [entry.effect for entry in others if not entry.effect.assets]
         moving = [entry.effect for entry in others if entry.effect.assets]
         self._row = row
-        self._model = book.model
+        self._scenarios = book.valuation.scenarios
         self._reserved = ceil_grain(book.portfolio.reserved * EXACT)
         # What takes only cash or margin counts together: it changes no relief.
         lines = Exposure.of(book.portfolio, [*moving, *([_together(cash)] if cash else [])], book.valuation)
@@ -306,7 +306,7 @@ class _Subsets:
             lines = replace(lines, lines=())
         equity, _, reserved, self._pnl = lines.sums()
         worth = np.array([value / (EXACT * UNIT) for value in equity])
-        self._before = book.model.requirements(self._pnl)[1]
+        self._before = self._scenarios.requirements(self._pnl)[1]
         margin = self._before + np.array([value / UNIT for value in reserved])
         ratio = np.divide(worth, margin, out=np.ones_like(worth), where=margin > 0)
         final = min(float(ratio[0]), 1.0) if worth[0] >= 0 else 1.0
@@ -316,17 +316,17 @@ class _Subsets:
         """The most that a full fill of `size` may cost, concession and fee: the least over the subsets."""
         if not self.safe:
             return -1.0
-        after = self._model.requirements(self._pnl - size / UNIT * self._row)[1]
+        after = self._scenarios.requirements(self._pnl - size / UNIT * self._row)[1]
         return float((self._share * (self._before - after)).min())
 
     def relief(self, size: int) -> int:
         """Maintenance margin that the fill frees in the final state, USD 1e18."""
-        after = self._model.requirements(self._pnl[0] - size / UNIT * self._row)[1]
+        after = self._scenarios.requirements(self._pnl[0] - size / UNIT * self._row)[1]
         return floor_usd(float(self._before[0] - after))
 
     def initial_after(self, size: int) -> int:
         """Initial margin after the fill, in the final state, USD 1e18."""
-        return self._reserved + ceil_usd(float(self._model.requirements(self._pnl[0] - size / UNIT * self._row)[0]))
+        return self._reserved + ceil_usd(float(self._scenarios.requirements(self._pnl[0] - size / UNIT * self._row)[0]))
 
 
 def _positions(account: MarginAccount, world: World, live: Sequence[LiveItem]) -> list[Position]:

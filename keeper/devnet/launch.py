@@ -24,7 +24,7 @@ import httpx
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from keeper.margin.parameters import default_parameters
+from keeper.margin.parameter_file import default_parameters
 from keeper.state.deployment import ChainDeployment, Deployment, Profile
 
 from . import chains

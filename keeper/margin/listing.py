@@ -44,11 +44,12 @@ class SettlementToken:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """`collateral` by asset id, `settlement` by chain id, `underlyings` sorted."""
+    """`collateral` by asset id, `settlement` by chain id, `underlyings` sorted, `kinds` of instruments."""
 
     collateral: Mapping[AssetId, CollateralToken]
     settlement: Mapping[int, SettlementToken]
     underlyings: tuple[str, ...]
+    kinds: frozenset[Kind] = frozenset({Kind.PERPETUAL})
 
     @classmethod
     def of(cls, deployment: Deployment) -> Listing:
@@ -67,10 +68,10 @@ class Listing:
         )
 
     def underlying_of(self, asset: AssetId) -> str:
-        """The underlying whose price a perpetual or a collateral token counts at.
+        """The underlying whose price an instrument or a collateral token counts at.
 
         Raises:
-            UnknownAsset: no listed token, or no perpetual on a listed underlying.
+            UnknownAsset: no listed token, or no instrument of a listed kind on a listed underlying.
         """
         if is_token(asset):
             if asset not in self.collateral:
@@ -80,6 +81,6 @@ class Listing:
             instrument = parse_instrument(asset)
         except IdError as error:
             raise UnknownAsset(str(error)) from None
-        if instrument.kind is not Kind.PERPETUAL or instrument.underlying not in self.underlyings:
+        if instrument.kind not in self.kinds or instrument.underlying not in self.underlyings:
             raise UnknownAsset(f"{instrument.kind.name.lower()} on {instrument.underlying} is not listed")
         return instrument.underlying

@@ -33,35 +33,58 @@ class Label:
     move: str
 
 
-@dataclass(frozen=True)
-class Scenarios:
-    """`pnl[a, s]`: USD that one whole unit of `assets[a]` gains in scenario `s`, times the scenario's weight."""
-
-    assets: tuple[AssetId, ...]
-    pnl: Floats
-    labels: tuple[Label, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One term of a requirement and the scenario that sets it; `pnl` is the account's in that scenario, USD."""
+    """One term of a requirement and the scenario that sets it; `pnl` is the account's in that scenario, USD.
+
+    `columns` are those of the vector that make it, with their weights: `pnl` is their weighted sum.
+    """
 
     block: str
     scenario: str
     pnl: float
     requirement: Requirement
+    columns: tuple[tuple[int, float], ...]
 
 
-class MarginModel(Protocol):
-    """A requirement for every vector of scenario profits and losses.
+class Scenarios(Protocol):
+    """Assets priced once at one set of marks, and the requirement of every sum of them.
 
-    Laws, for vectors a, b of one model and k ≥ 0, each for the initial and the maintenance requirement R:
-    R ≥ 0; a ≤ b everywhere implies R(a) ≥ R(b); R(k·a) = k·R(a); R(a + b) ≤ R(a) + R(b); maintenance ≤ initial.
-    Hence R is convex, and its largest value over what may be executed in parts lies at a corner.
+    `pnl[a, s]` is what one whole unit of `assets[a]` adds to column `s`, USD; `labels[s]` says what the column is. Most
+    columns are a profit or loss in a scenario; what a model counts beside scenarios (a notional, a count of shorts)
+    has columns of its own, of the sign that more of it is a loss. So an account is the sum of its rows, a *vector*.
+
+    Laws, for vectors a, b of one object and k ≥ 0, each for the initial and the maintenance requirement R:
+    R ≥ 0; a ≤ b everywhere implies R(a) ≥ R(b); maintenance ≤ initial; and where the model is `convex`, R is convex,
+    so that its largest value over what may be executed in parts lies at a corner.
     """
 
     @property
+    def assets(self) -> tuple[AssetId, ...]: ...
+    @property
+    def pnl(self) -> Floats: ...
+    @property
+    def labels(self) -> tuple[Label, ...]: ...
+
+    def requirements(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """Initial and maintenance requirement, shape (...), of vectors of shape (..., S), USD."""
+        ...
+
+    def parts(self, vector: Floats) -> tuple[Part, ...]:
+        """The terms whose requirements sum to those of one vector of shape (S,)."""
+        ...
+
+
+class MarginModel(Protocol):
+    """One way to require margin, of one deployment or book: it prices assets and lays out scenarios."""
+
+    @property
     def name(self) -> str: ...
+
+    @property
+    def convex(self) -> bool:
+        """Whether its requirements are convex: what only partial executions at the corners may be judged by."""
+        ...
 
     @property
     def parameters(self) -> MarginParameters: ...
@@ -75,13 +98,5 @@ class MarginModel(Protocol):
         ...
 
     def scenarios(self, marks: Marks, assets: Sequence[AssetId]) -> Scenarios:
-        """The scenarios of these assets; the columns depend on the model alone. Raises as `price` does."""
-        ...
-
-    def requirements(self, pnl: Floats) -> tuple[Floats, Floats]:
-        """Initial and maintenance requirement, shape (...), of scenario vectors of shape (..., S), USD."""
-        ...
-
-    def parts(self, pnl: Floats) -> tuple[Part, ...]:
-        """The terms whose requirements sum to those of one scenario vector of shape (S,)."""
+        """These assets, priced once. Raises as `price` does."""
         ...

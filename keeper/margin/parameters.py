@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from eth_hash.backends.pysha3 import keccak256
+
+from .returns import Returns
 
 BASIS = 10_000
 """Basis points in one."""
@@ -30,12 +32,90 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class UnderlyingParameters:
-    """The largest regular move either way, and what collateral loses in equity (`haircut`). Basis points."""
+    """The largest regular move either way, and what collateral loses in equity (`haircut`). Basis points.
+
+    `daily_volume` is what the market absorbs in a day, whole USD: from there on a position pays for concentration.
+    """
 
     largest_move: int
     haircut: int
     tails: tuple[Tail, ...] = (Tail(-3000, 5000), Tail(3000, 5000), Tail(-6000, 2500), Tail(10_000, 1500))
     """Dampened so that a linear book pays about 15 %; every underlying has the same number of them."""
+    daily_volume: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class VolShock:
+    """vol × (1 + up · z), at least `least_up`, or × (1 − down · z), z = (30 ÷ max(days, 1))^power. Basis points.
+
+    The short power holds up to 30 days to expiry, the long one beyond.
+    """
+
+    up: int = 5000
+    down: int = 3000
+    short_power: int = 3000
+    long_power: int = 1300
+    least_up: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class SkewShock:
+    """A tilt of the smile (linear) and of both its wings (absolute), PMRM_2's. Basis points.
+
+    cap = base · √years + cap at zero; the vol is × (1 + clip(k · cap ÷ k*, ± cap)), with
+    k* = max(least_width, √years · width · (static + √years · scale)).
+    """
+
+    linear_base: int = -400
+    linear_cap: int = 3000
+    absolute_base: int = -300
+    absolute_cap: int = 1200
+    least_width: int = 100
+    width: int = 30_000
+    static: int = 20_000
+    scale: int = -7000
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Filtered historical expected shortfall. Days, and basis points.
+
+    `days` of returns, each ÷ its own EWMA volatility × today's (`decay`, seeded with `seed_days`, the ratio within
+    `least_ratio` … `most_ratio`), over `horizon` days; the `stress_days` in a row of the greatest volatility are the
+    floor against pro-cyclicality. V = weight · ES(days) + (1 − weight) · ES(stress days), both at `confidence`.
+    """
+
+    days: int = 500
+    stress_days: int = 250
+    seed_days: int = 60
+    decay: int = 9700
+    least_ratio: int = 5000
+    most_ratio: int = 30_000
+    horizon: int = 2
+    confidence: int = 9750
+    weight: int = 7500
+
+
+@dataclass(frozen=True, slots=True)
+class Contingencies:
+    """What scenarios do not show. Basis points.
+
+    basis: forwards of one expiry move by ± `basis_move` against spot, × (basis_add + basis_slope · years);
+    options: naked shorts per strike × spot × rate; a feed whose confidence is below the threshold: (1 − confidence) ×
+    `confidence_rate` of its notional, initial only; the settlement token below `peg`: (peg − price) × `peg_factor` of
+    the scenario requirement, initial only.
+    """
+
+    basis_move: int = 400
+    basis_add: int = 5000
+    basis_slope: int = 18_000
+    option_maintenance: int = 40
+    option_initial: int = 30
+    confidence_threshold: int = 5500
+    confidence_rate: int = 9000
+    peg: int = 9850
+    peg_factor: int = 25_000
+    concentration: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +127,7 @@ class MarginParameters:
     initial one on top of the maintenance one; `buffer` is the share of initial margin that must stay free after a
     permit; `reducing_loss` the share of the initial margin relieved that a reducing act may lose against the mark;
     `concession` the most a liquidation leg concedes, as a share of its standalone maintenance margin.
-    `minimum_equity` in USD 1e18, all rates in basis points.
+    `minimum_equity` in USD 1e18, all rates in basis points. Without `returns` nothing is required for history.
     """
 
     underlyings: Mapping[str, UnderlyingParameters]
@@ -61,6 +141,11 @@ class MarginParameters:
     reducing_loss: int = 1000
     concession: int = 1000
     minimum_equity: int = field(default=10 * 10**18)
+    vol: VolShock = VolShock()
+    skew: SkewShock = SkewShock()
+    history: History = History()
+    contingencies: Contingencies = Contingencies()
+    returns: Returns | None = None
 
     def __post_init__(self) -> None:
         for name in ("correlation_break", "maintenance_factor", "buffer", "reducing_loss", "concession"):
@@ -77,25 +162,54 @@ class MarginParameters:
                 raise ParameterError(
                     f"{name}: range {underlying.largest_move}, haircut {underlying.haircut} basis points"
                 )
+            if underlying.daily_volume <= 0:
+                raise ParameterError(f"{name}: daily_volume {underlying.daily_volume} USD, wanted more than 0")
+            for tail in underlying.tails:
+                if tail.move <= -BASIS or not 0 <= tail.weight <= BASIS:
+                    raise ParameterError(f"{name}: tail of {tail.move} at weight {tail.weight} basis points")
         if len({len(underlying.tails) for underlying in self.underlyings.values()}) > 1:
             raise ParameterError("underlyings have different numbers of tails: the joint block pairs them")
+        self._check_parts()
+        if self.returns is not None:
+            self._check_returns(self.returns)
+
+    def _check_parts(self) -> None:
+        for part in (self.vol, self.history, self.contingencies):
+            for name, value in asdict(part).items():
+                if value < 0:
+                    raise ParameterError(f"{name}: {value}, wanted at least 0")
+        history = self.history
+        for name, value, least, most in (
+            ("vol.down", self.vol.down, 0, BASIS),
+            ("skew.least_width", self.skew.least_width, 1, BASIS),
+            ("history.days", history.days, 1, 10_000),
+            ("history.stress_days", history.stress_days, 1, 10_000),
+            ("history.seed_days", history.seed_days, 1, 10_000),
+            ("history.horizon", history.horizon, 1, 365),
+            ("history.decay", history.decay, 1, BASIS - 1),
+            ("history.confidence", history.confidence, 1, BASIS - 1),
+            ("history.weight", history.weight, 0, BASIS),
+            ("history.most_ratio", history.most_ratio, max(history.least_ratio, 1), 10**6),
+        ):
+            if not least <= value <= most:
+                raise ParameterError(f"{name}: {value}, wanted {least} to {most}")
+
+    def _check_returns(self, returns: Returns) -> None:
+        if missing := sorted(set(self.underlyings) - set(returns.underlyings)):
+            raise ParameterError(f"the returns lack {', '.join(missing)}")
+        wanted = max(self.history.days, self.history.stress_days) + self.history.seed_days
+        if returns.days < wanted:
+            raise ParameterError(f"the returns have {returns.days} days, wanted at least {wanted}")
 
     def canonical_json(self) -> bytes:
         """Sorted keys, no spaces, integers and ASCII strings only."""
-        plain = asdict(self) | {"underlyings": {name: asdict(u) for name, u in self.underlyings.items()}}
+        plain = {each.name: getattr(self, each.name) for each in fields(self)} | {
+            "underlyings": {name: asdict(u) for name, u in self.underlyings.items()},
+            "returns": None if self.returns is None else self.returns.digest.hex(),
+        }
+        plain |= {name: asdict(plain[name]) for name in ("vol", "skew", "history", "contingencies")}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
     def hash(self) -> bytes:
         """keccak-256 of the canonical JSON: what a deployment and every batch name as `parametersHash`."""
         return keccak256(self.canonical_json())
-
-
-def default_parameters() -> MarginParameters:
-    """The parameters of the devnet: ETH and BTC move 15 %, SOL 20 %; WETH and WBTC lose 3 % in equity, SOL 5 %."""
-    return MarginParameters(
-        underlyings={
-            "BTC": UnderlyingParameters(largest_move=1500, haircut=300),
-            "ETH": UnderlyingParameters(largest_move=1500, haircut=300),
-            "SOL": UnderlyingParameters(largest_move=2000, haircut=500),
-        }
-    )

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.ids import AssetId, is_token, parse_instrument, parse_token
 from keeper.state.world import MarginAccount
 
-from .model import MarginModel
+from .model import MarginModel, Part
 from .portfolio import Portfolio
 from .valuation import EXACT, Valuation, ceil_grain, ceil_usd, floor_grain
 
@@ -61,7 +63,7 @@ def evaluate(portfolios: Sequence[Portfolio], marks: Marks, model: MarginModel) 
 
 def evaluate_at(portfolios: Sequence[Portfolio], valuation: Valuation) -> list[AccountReport]:
     """As `evaluate`, at marks already applied to everything held."""
-    initial, maintenance = valuation.model.requirements(valuation.scenario_pnl(portfolios))
+    initial, maintenance = valuation.scenarios.requirements(valuation.scenario_pnl(portfolios))
     return [
         _report(p, valuation, float(im), float(mm)) for p, im, mm in zip(portfolios, initial, maintenance, strict=True)
     ]
@@ -86,9 +88,9 @@ def mark_leaves(marks: Marks, model: MarginModel, assets: Sequence[AssetId]) -> 
     For a token the long requirement is its haircut times the price plus its own scenario loss, the short one the
     scenario loss of owing it. Rounded up to 1e-6 USD.
     """
-    pnl = model.scenarios(marks, assets).pnl
-    long, _ = model.requirements(pnl)
-    short, _ = model.requirements(-pnl)
+    scenarios = model.scenarios(marks, assets)
+    long, _ = scenarios.requirements(scenarios.pnl)
+    short, _ = scenarios.requirements(-scenarios.pnl)
     leaves = []
     for row, asset in enumerate(assets):
         price = model.price(asset, marks)
@@ -114,9 +116,7 @@ def explain(
     required = report.initial_margin - report.reserved
     alone = sum(r.initial_margin - r.reserved for r in standalone.values())
     whole = valuation.scenario_pnl([portfolio])[0]
-    scenarios = model.scenarios(marks, portfolio.assets)
-    columns = {(label.block, label.move): column for column, label in enumerate(scenarios.labels)}
-    parts = [part for part in model.parts(whole) if part.requirement.initial > 0]
+    parts = [part for part in valuation.scenarios.parts(whole) if part.requirement.initial > 0]
     terms = [
         {
             "term": part.block,
@@ -124,7 +124,7 @@ def explain(
             "pnl": part.pnl,
             "initial": part.requirement.initial,
             "maintenance": part.requirement.maintenance,
-            "byPosition": _by_position(portfolio, valuation, columns[(part.block, part.scenario)]),
+            "byPosition": _by_position(portfolio, valuation, part),
         }
         for part in parts
     ]
@@ -172,8 +172,8 @@ def _alone(portfolio: Portfolio, asset: AssetId) -> Portfolio:
     return Portfolio(portfolio.account, 0, positions, collateral)
 
 
-def _by_position(portfolio: Portfolio, valuation: Valuation, column: int) -> dict[str, float]:
-    gains = valuation.pnl[:, column]
+def _by_position(portfolio: Portfolio, valuation: Valuation, part: Part) -> dict[str, float]:
+    gains = sum((valuation.pnl[:, column] * weight for column, weight in part.columns), np.zeros(len(valuation.assets)))
     return {
         describe(asset, portfolio.amount(asset)): portfolio.amount(asset) / UNIT * float(gains[row])
         for row, asset in enumerate(valuation.assets)

@@ -18,7 +18,7 @@ from keeper.market.marks import Marks
 from keeper.state.batch import UNIT
 from keeper.state.ids import AssetId
 
-from .model import Floats, MarginModel
+from .model import Floats, MarginModel, Scenarios
 from .parameters import BASIS
 
 EXACT = UNIT * BASIS
@@ -41,13 +41,22 @@ class Holdings(Protocol):
 
 @dataclass(frozen=True)
 class Valuation:
-    """`prices` in USD 1e18, `credits` the price after the haircut in USD 1e18 · BASIS, `pnl` of shape (assets, S)."""
+    """`prices` in USD 1e18, `credits` the price after the haircut in USD 1e18 · BASIS."""
 
     model: MarginModel
-    assets: tuple[AssetId, ...]
+    scenarios: Scenarios
     prices: Mapping[AssetId, int]
     credits: Mapping[AssetId, int]
-    pnl: Floats
+
+    @property
+    def assets(self) -> tuple[AssetId, ...]:
+        """Ascending."""
+        return self.scenarios.assets
+
+    @property
+    def pnl(self) -> Floats:
+        """Shape (assets, S)."""
+        return self.scenarios.pnl
 
     @classmethod
     def of(cls, marks: Marks, model: MarginModel, assets: Iterable[AssetId]) -> Valuation:
@@ -61,10 +70,9 @@ class Valuation:
         prices = {asset: model.price(asset, marks) for asset in ordered}
         return cls(
             model,
-            ordered,
+            model.scenarios(marks, ordered),
             prices,
             {asset: price * (BASIS - model.haircut(asset)) for asset, price in prices.items()},
-            model.scenarios(marks, ordered).pnl,
         )
 
     def equity(self, holdings: Holdings) -> int:

@@ -6,9 +6,11 @@ All in integers: attestors that saw the same readings compute the same price.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keeper.state.batch import UNIT
+
+from .surface import VolSlice
 
 
 class MarkError(ValueError):
@@ -26,10 +28,41 @@ class FeedReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Expiry:
+    """One expiry of an underlying: its forward in USD, the rate that discounts it, its smile; confidences 0 to 1."""
+
+    forward: float
+    rate: float = 0.0
+    smile: VolSlice | None = None
+    forward_confidence: float = 1.0
+    rate_confidence: float = 1.0
+    vol_confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What is known of an underlying beside its index: expiries by unix seconds, confidences, the next funding.
+
+    `funding` is what a long of one unit pays at the next payment, USD; a short receives it.
+    """
+
+    expiries: Mapping[int, Expiry] = field(default_factory=dict)
+    spot_confidence: float = 1.0
+    perpetual_confidence: float = 1.0
+    funding: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
-    """Underlying → price of a whole unit, USD 1e18."""
+    """Underlying → price of a whole unit, USD 1e18; for dated instruments the curves, at `time` (unix seconds).
+
+    `stable` is the price of the settlement token in USD.
+    """
 
     prices: Mapping[str, int]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    time: int = 0
+    stable: float = 1.0
 
 
 def marks_from(

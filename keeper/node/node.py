@@ -14,9 +14,9 @@ import structlog
 from keeper.attest.live import is_live
 from keeper.attest.signatures import QuorumError
 from keeper.chain.transactions import Sender
-from keeper.margin.grid import GridModel
 from keeper.margin.listing import Listing
-from keeper.margin.parameters import default_parameters
+from keeper.margin.parameter_file import default_parameters
+from keeper.margin.xpm import Xpm
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
 from keeper.state.ids import Address
@@ -55,7 +55,7 @@ class Node:
                 f"the deployment was made for 0x{deployment.parameters_hash.hex()}"
             )
         self.listing = Listing.of(deployment)
-        self.model = GridModel(self.parameters, self.listing)
+        self.model = Xpm(self.parameters, self.listing)
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self.journal = Journal.open(config.state_dir / "journal.db")
         self.view = ChainsView(deployment, config)

@@ -16,9 +16,9 @@ from keeper.attest.requests import permit_digest
 from keeper.attest.signatures import join_signatures
 from keeper.devnet.chains import ATTESTORS, account
 from keeper.devnet.wallet import Signed
-from keeper.margin.grid import GridModel
 from keeper.margin.listing import Listing
-from keeper.margin.parameters import default_parameters
+from keeper.margin.parameter_file import default_parameters
+from keeper.margin.xpm import Xpm
 from keeper.node.attestor import Attestor, Refused
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
@@ -39,7 +39,7 @@ class Panel:
         self.deployment = deployment
         self.parameters = default_parameters()
         self.listing = Listing.of(deployment)
-        self.model = GridModel(self.parameters, self.listing)
+        self.model = Xpm(self.parameters, self.listing)
         members = sorted((account(index) for index in ATTESTORS), key=lambda member: member.address)
         self.attestors = [self._attestor(folder / f"attestor-{m.index}", LocalSigner(m.key)) for m in members]
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from keeper.margin.parameters import MarginParameters, ParameterError, Tail, UnderlyingParameters, default_parameters
+from keeper.margin.parameter_file import default_parameters
+from keeper.margin.parameters import ParameterError, Tail, UnderlyingParameters
 
 
 def test_the_hash_is_of_canonical_json_and_of_nothing_else() -> None:
     parameters = default_parameters()
     plain = json.loads(parameters.canonical_json())
     # Any order of keys gives the same bytes: they are sorted, without spaces.
-    shuffled = MarginParameters(underlyings=dict(reversed(parameters.underlyings.items())))
+    shuffled = replace(parameters, underlyings=dict(reversed(parameters.underlyings.items())))
     assert shuffled.canonical_json() == parameters.canonical_json()
     assert parameters.canonical_json() == json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
     assert parameters.hash() == default_parameters().hash()

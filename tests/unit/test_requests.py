@@ -45,8 +45,8 @@ from keeper.attest.codec import keccak, struct_hash
 from keeper.attest.permits import MOST_ASSETS, Context, Grant, judge
 from keeper.attest.requests import RequestError, check_item, order_digest, permit_for, request_digest
 from keeper.attest.signatures import sign_digest
-from keeper.margin.grid import GridModel
 from keeper.margin.listing import Listing
+from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
 from keeper.node.attestor import Attestor, Refused
 from keeper.node.batches import BatchBook
@@ -205,7 +205,7 @@ def test_an_account_holds_a_bounded_number_of_assets() -> None:
     chains = rich(OWNER, MAKER)
     for name in names[: MOST_ASSETS - 1]:
         chains.size(OWNER, A, 1, perpetual(name))
-    context = Context(chains.world, (prices,), GridModel(parameters, listing), listing, deployment, parameters)
+    context = Context(chains.world, (prices,), Xpm(parameters, listing), listing, deployment, parameters)
     one, more = (trade(1, price=1, asset=perpetual(name)) for name in names[MOST_ASSETS - 1 : MOST_ASSETS + 1])
     assert isinstance(judge(one, [], context), Grant)
     assert f"{MOST_ASSETS + 1} assets" in refused(more, [one], context, "position_limit").message

@@ -12,11 +12,11 @@ from itertools import count
 from immutables import Map
 
 from keeper.attest.permits import Context, Grant, Refusal, judge
-from keeper.margin.grid import GridModel
 from keeper.margin.listing import Listing
-from keeper.margin.parameters import default_parameters
+from keeper.margin.parameter_file import default_parameters
 from keeper.margin.portfolio import portfolio
 from keeper.margin.report import AccountReport, evaluate
+from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
 from keeper.state.actions import Action, Order, Permit, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
@@ -31,6 +31,9 @@ ETH, BTC = perpetual("ETH"), perpetual("BTC")
 USDC, WETH = Address(b"\x05" * 20), Address(b"\xe7" * 20)
 INTEGRATOR = Address(b"\x11" * 20)
 OWNER, OTHER, MAKER, STRANGER = (account_id(bytes([n]) * 20) for n in (0xA1, 0xB2, 0xC3, 0xD4))
+
+# Without history: initial margins of linear books are then round numbers, and everything is quick.
+PARAMETERS = replace(default_parameters(), returns=None)
 
 _nonces = count(1)
 
@@ -64,15 +67,12 @@ def make_deployment(underlyings: Sequence[str] = ("BTC", "ETH"), profile: Profil
         )
         for chain_id, name in ((A, "A"), (B, "B"), (C, "C"))
     }
-    return Deployment(
-        "Cross Margin", "1", bytes(32), default_parameters().hash(), (), 3, 1, profile or Profile(), chains
-    )
+    return Deployment("Cross Margin", "1", bytes(32), PARAMETERS.hash(), (), 3, 1, profile or Profile(), chains)
 
 
 DEPLOYMENT = make_deployment()
 LISTING = Listing.of(DEPLOYMENT)
-PARAMETERS = default_parameters()
-MODEL = GridModel(PARAMETERS, LISTING)
+MODEL = Xpm(PARAMETERS, LISTING)
 FREE_TRADING = make_deployment(profile=replace(Profile(), fee_rate=0))
 """The same without trading fees, where they would blur the arithmetic."""
 

@@ -1,0 +1,143 @@
+"""The file of margin parameters: TOML, every value checked, nothing unknown accepted."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .parameters import (
+    BASIS,
+    Contingencies,
+    History,
+    MarginParameters,
+    ParameterError,
+    SkewShock,
+    Tail,
+    UnderlyingParameters,
+    VolShock,
+)
+from .returns import ReturnsError, load_returns
+
+Part = TypeVar("Part", VolShock, SkewShock, History, Contingencies)
+
+_WHOLE = {"steps", "days", "stress_days", "seed_days", "horizon", "daily_volume"}
+"""Counts and USD; everything else is a fraction."""
+_SECTIONS = {"underlyings", "grid", "vol", "skew", "history", "contingencies", "returns"}
+
+
+@cache
+def default_parameters() -> MarginParameters:
+    """Those shipped: BTC and ETH move 15 %, SOL 20 %; collateral in BTC and ETH loses 3 % in equity, SOL 5 %."""
+    with resources.as_file(resources.files("keeper.margin") / "data") as folder:
+        return load_parameters(folder / "xpm.toml")
+
+
+def load_parameters(path: Path) -> MarginParameters:
+    """Read a file of parameters; what it leaves out has its default, but for the underlyings.
+
+    Raises:
+        ParameterError: no such file, no TOML, an unknown name, a value of the wrong type, finer than 0.0001 or out of
+            range, or a series of returns that cannot be read. The message names the file, the field and the value.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+        return _parameters(path, data)
+    except OSError as error:
+        raise ParameterError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ReturnsError) as error:
+        raise ParameterError(f"{path}: {error}") from None
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from None
+
+
+def _parameters(path: Path, data: dict[str, Any]) -> MarginParameters:
+    flat = {each.name for each in fields(MarginParameters)} - _SECTIONS
+    _known("", data, flat | _SECTIONS)
+    grid = _table(data, "grid")
+    _known("grid.", grid, {"tails"})
+    tails = _tails("grid.tails", grid["tails"]) if "tails" in grid else None
+    underlyings = {
+        name: _underlying(name, _table(_table(data, "underlyings"), name), tails)
+        for name in data.get("underlyings", {})
+    }
+    if not underlyings:
+        raise ParameterError("no underlyings")
+    values = {name: _number(name, data[name]) for name in flat if name in data and name != "minimum_equity"}
+    if "minimum_equity" in data:
+        values["minimum_equity"] = _usd("minimum_equity", data["minimum_equity"])
+    returns = None
+    if "returns" in data:
+        if not isinstance(data["returns"], str):
+            raise ParameterError(f"returns: {data['returns']!r}, wanted the name of a file")
+        returns = load_returns(path.parent / data["returns"])
+    return MarginParameters(
+        underlyings=underlyings,
+        vol=_part(VolShock, "vol", data),
+        skew=_part(SkewShock, "skew", data),
+        history=_part(History, "history", data),
+        contingencies=_part(Contingencies, "contingencies", data),
+        returns=returns,
+        **values,
+    )
+
+
+def _underlying(name: str, table: Mapping[str, Any], tails: tuple[Tail, ...] | None) -> UnderlyingParameters:
+    prefix = f"underlyings.{name}."
+    _known(prefix, table, {each.name for each in fields(UnderlyingParameters)})
+    for wanted in ("largest_move", "haircut"):
+        if wanted not in table:
+            raise ParameterError(f"{prefix}{wanted} is missing")
+    values = {key: _number(prefix + key, value) for key, value in table.items() if key != "tails"}
+    plain = UnderlyingParameters(values.pop("largest_move"), values.pop("haircut"))
+    own = _tails(prefix + "tails", table["tails"]) if "tails" in table else tails
+    return replace(plain, tails=plain.tails if own is None else own, **values)
+
+
+def _part(kind: type[Part], name: str, data: Mapping[str, Any]) -> Part:
+    table = _table(data, name)
+    _known(name + ".", table, {each.name for each in fields(kind)})
+    return kind(**{key: _number(f"{name}.{key}", value) for key, value in table.items()})
+
+
+def _tails(name: str, value: Any) -> tuple[Tail, ...]:
+    if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
+        raise ParameterError(f"{name}: {value!r}, wanted pairs of move and weight")
+    return tuple(Tail(_number(name, move), _number(name, weight)) for move, weight in value)
+
+
+def _table(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise ParameterError(f"{name}: {table!r}, wanted a table")
+    return table
+
+
+def _known(prefix: str, table: Mapping[str, Any], names: set[str]) -> None:
+    if unknown := sorted(set(table) - names):
+        raise ParameterError(f"unknown: {', '.join(prefix + name for name in unknown)}")
+
+
+def _number(name: str, value: Any) -> int:
+    """A count as it is, a fraction in basis points."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ParameterError(f"{name}: {value!r}, wanted a number")
+    if name.rpartition(".")[2] in _WHOLE:
+        if not isinstance(value, int):
+            raise ParameterError(f"{name}: {value}, wanted a whole number")
+        return value
+    points = Decimal(value) * BASIS
+    if not points.is_finite() or points != int(points):
+        raise ParameterError(f"{name}: {value}, wanted a number in steps of {1 / BASIS}")
+    return int(points)
+
+
+def _usd(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite():
+        raise ParameterError(f"{name}: {value!r}, wanted USD")
+    return int(Decimal(value) * 10**18)
