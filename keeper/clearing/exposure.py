@@ -11,18 +11,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keeper.margin.listing import Listing
 from keeper.margin.model import Floats
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floor_grain
 from keeper.state.actions import Takeover
+from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
 from keeper.state.ids import AssetId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import MarginAccount, World
 
 from .effects import Effect, TakeoverTerms, effect_of, leg_remaining, leg_side, legs_effect
+
+Exact = NDArray[np.object_]
+"""Python's integers: no figure of a margin overflows."""
+
+
+def exact(values: Sequence[int]) -> Exact:
+    """An array of Python's integers."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,26 @@ class Figures:
     @property
     def free(self) -> int:
         return self.equity - self.initial
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corners:
+    """`Figures` of many subsets as arrays of exact integers, shape (subsets,)."""
+
+    equity: Exact
+    initial: Exact
+    maintenance: Exact
+    cash_left: Exact
+
+    @property
+    def free(self) -> Exact:
+        return np.asarray(self.equity - self.initial)
+
+    def __getitem__(self, subset: int) -> Figures:
+        return Figures(self.equity[subset], self.initial[subset], self.maintenance[subset], self.cash_left[subset])
+
+    def __len__(self) -> int:
+        return len(self.equity)
 
 
 @dataclass(frozen=True)
@@ -85,17 +117,41 @@ class Exposure:
 
     def bound(self) -> Figures:
         """No subset is worse: every scenario, and every other figure, with each line counted only where it loses."""
-        worst = self.base
-        for line in self.lines:
-            worst = _add(
-                worst,
-                Line(min(0, line.equity), min(0, line.cash_left), max(0, line.reserved), np.minimum(0.0, line.pnl)),
-            )
-        return self._figures([worst.equity], [worst.cash_left], [worst.reserved], worst.pnl[None, :])[0]
+        return self.keeping(()).corners()[0]
 
-    def corners(self) -> list[Figures]:
+    def keeping(self, lines: Iterable[int]) -> Exposure:
+        """The same with all lines but these (by number) counted only where they lose: no subset of them is worse."""
+        kept = sorted(set(lines))
+        worst = self.base
+        for number, line in enumerate(self.lines):
+            if number not in kept:
+                worst = _add(
+                    worst,
+                    Line(min(0, line.equity), min(0, line.cash_left), max(0, line.reserved), np.minimum(0.0, line.pnl)),
+                )
+        return Exposure(self.valuation, worst, tuple(self.lines[number] for number in kept))
+
+    def heaviest(self, count: int) -> list[int]:
+        """The numbers of the lines that cost most where each is counted only where it loses, ascending."""
+        losses = np.array([np.minimum(0.0, line.pnl) for line in self.lines])
+        initial, _ = self.valuation.scenarios.requirements(losses)
+        costs = [
+            required + (max(0, -line.equity) / EXACT + max(0, line.reserved)) / UNIT
+            for required, line in zip(initial.tolist(), self.lines, strict=True)
+        ]
+        return sorted(sorted(range(len(costs)), key=lambda number: -costs[number])[:count])
+
+    def corners(self) -> Corners:
         """Every subset, in the order of `sums`."""
-        return self._figures(*self.sums())
+        equity, cash_left, reserved, pnl = self.sums()
+        initial, maintenance = self.valuation.scenarios.requirements(pnl)
+        held = exact([ceil_grain(amount * EXACT) for amount in reserved])
+        return Corners(
+            exact([floor_grain(value) for value in equity]),
+            exact([ceil_usd(value) for value in initial.tolist()]) + held,
+            exact([ceil_usd(value) for value in maintenance.tolist()]) + held,
+            exact([floor_grain(value) for value in cash_left]),
+        )
 
     def sums(self) -> tuple[list[int], list[int], list[int], Floats]:
         """Equity, cash left, reserved and P&L of every subset, 2**len(lines) of each, as in `Line`.
@@ -103,28 +159,16 @@ class Exposure:
         Line i is executed where bit i of the index is set.
         """
         equity, cash_left, reserved = [self.base.equity], [self.base.cash_left], [self.base.reserved]
-        pnl = self.base.pnl[None, :]
         for line in self.lines:
             equity += [value + line.equity for value in equity]
             cash_left += [value + line.cash_left for value in cash_left]
             reserved += [value + line.reserved for value in reserved]
-            pnl = np.concatenate((pnl, pnl + line.pnl))
+        count = len(self.lines)
+        executed = (np.arange(2**count)[:, None] >> np.arange(count)[None, :]) & 1
+        lines = np.array([line.pnl for line in self.lines]).reshape(count, len(self.base.pnl))
+        pnl = executed.astype(np.float64) @ lines
+        pnl += self.base.pnl
         return equity, cash_left, reserved, pnl
-
-    def _figures(
-        self, equity: Sequence[int], cash_left: Sequence[int], reserved: Sequence[int], pnl: Floats
-    ) -> list[Figures]:
-        initial, maintenance = self.valuation.scenarios.requirements(pnl)
-        held = [ceil_grain(amount * EXACT) for amount in reserved]
-        return [
-            Figures(
-                floor_grain(equity[i]),
-                ceil_usd(float(initial[i])) + held[i],
-                ceil_usd(float(maintenance[i])) + held[i],
-                floor_grain(cash_left[i]),
-            )
-            for i in range(len(equity))
-        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 _ROWS = 5
 _CHUNK = 4096
 """Accounts per task: enough to make a thread's start nothing, few enough to keep all busy to the end."""
+_PART = 1024
+"""Vectors per task."""
 
 
 def _compiled(function: Function) -> Function:
@@ -153,17 +155,7 @@ def evaluate(books: Books, rows: Rows, layout: Layout, only: Ints | None = None)
         layout.arguments(),
     )
 
-    def run(begin: int) -> None:
-        part = slice(begin, begin + _CHUNK)
-        _fused(chosen[part], *arguments, initial[part], maintenance[part])
-
-    begins = range(0, len(chosen), _CHUNK)
-    if len(begins) <= 1:
-        for begin in begins:
-            run(begin)
-    else:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(run, begins))
+    _in_parts(len(chosen), _CHUNK, lambda part: _fused(chosen[part], *arguments, initial[part], maintenance[part]))
     return initial, maintenance
 
 
@@ -171,9 +163,21 @@ def reduce(vectors: Floats, layout: Layout) -> tuple[Floats, Floats]:
     """Initial and maintenance requirement, shape (...), of vectors of shape (..., columns), USD."""
     flat = np.ascontiguousarray(vectors, dtype=np.float64).reshape(-1, vectors.shape[-1])
     initial, maintenance = np.empty(len(flat)), np.empty(len(flat))
-    _reduce_all(flat, layout.arguments(), initial, maintenance)
+    arguments = layout.arguments()
+    _in_parts(len(flat), _PART, lambda part: _reduce_all(flat[part], arguments, initial[part], maintenance[part]))
     shape = vectors.shape[:-1]
     return initial.reshape(shape), maintenance.reshape(shape)
+
+
+def _in_parts(count: int, size: int, run: Callable[[slice], None]) -> None:
+    """`run` of every part of so many, on all cores where there is more than one part."""
+    parts = [slice(begin, begin + size) for begin in range(0, count, size)]
+    if len(parts) <= 1:
+        for part in parts:
+            run(part)
+    else:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(run, parts))
 
 
 @_compiled

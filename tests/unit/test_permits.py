@@ -267,10 +267,10 @@ def test_exact_corners_grant_what_the_bound_alone_would_refuse() -> None:
     small = [trade(-0.1, order_size=1) for _ in range(CORNER_ITEMS)]
     assert granted(trade(-0.5), small, at_risk().context()).reducing
     refusal = refused(trade(-0.5), [*small, trade(-0.1)], at_risk().context(), "too_many_live")
-    assert "5 items are live" in refusal.message
+    assert "13 items are live" in refusal.message
 
 
-def test_beyond_four_the_bound_alone_decides_and_needs_no_limit_of_its_own() -> None:
+def test_beyond_twelve_the_bound_decides_and_needs_no_limit_of_its_own() -> None:
     """CM-11: 40 withdrawals of 10 leave 600 of 1,000."""
     context = Chains().cash(OWNER, A, 1000).context()
     live = [withdraw(10) for _ in range(40)]
