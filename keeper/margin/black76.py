@@ -59,18 +59,18 @@ def price(forward: ArrayLike, strike: ArrayLike, vol: ArrayLike, years: ArrayLik
 
 
 def out_of_the_money(forward: Floats, strike: Floats, deviation: Floats) -> Floats:
-    """Undiscounted value of whichever of call and put is out of the money; `deviation` is vol · √years."""
+    """Undiscounted value of whichever of call and put is out of the money; `deviation` is vol · √years. One shape."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        distance = np.abs(np.log(forward / strike))
-        upper = -distance / deviation + deviation / 2
-        lower = -distance / deviation - deviation / 2
-        # One unit of the nearer side: min(F, K) · Φ(lower) is what is paid away.
+        upper = -np.abs(np.log(forward / strike)) / deviation + deviation / 2
+        lower = upper - deviation
+        # min(F, K) · Φ(upper) is what is received, max(F, K) · Φ(lower) what is paid, each out of the money.
         near, far = np.maximum(forward, strike), np.minimum(forward, strike)
-        plain = far * ndtr(upper) - near * ndtr(lower)
+        value = np.asarray(far * ndtr(upper) - near * ndtr(lower), dtype=float)
         # φ(upper) · far = φ(lower) · near, so with Φ(−x) = exp(−x²/2) · erfcx(x/√2) / 2 the factor comes out.
-        factor = np.exp(-(upper * upper) / 2) * far / 2
-        scaled = factor * (erfcx(-upper * _ROOT_HALF) - erfcx(-lower * _ROOT_HALF))
-        value = np.where(upper < -1.0, scaled, plain)
+        remote = upper < -1.0
+        x, y = upper[remote], lower[remote]
+        scale = np.exp(-(x * x) / 2) * far[remote] / 2
+        value[remote] = scale * (erfcx(-x * _ROOT_HALF) - erfcx(-y * _ROOT_HALF))
     return np.where((deviation > 0) & (forward > 0) & np.isfinite(value), np.maximum(value, 0.0), 0.0)
 
 

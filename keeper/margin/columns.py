@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from keeper.state.ids import AssetId, Instrument, Kind
 from .kernel import Floats
 from .model import Label
 from .parameters import BASIS, MarginParameters
-from .pricing import Options, confidence_of, doubt, expiry_of
+from .pricing import Options, confidence_of, doubt
 
 _ONE = float(BASIS)
 
@@ -21,7 +21,15 @@ _ONE = float(BASIS)
 class ColumnBook:
     """Collects columns and groups in a fixed order: pairs of skew columns, groups of contingencies, concentration."""
 
-    def __init__(self, parameters: MarginParameters, names: Sequence[str], marks: Marks) -> None:
+    def __init__(
+        self,
+        parameters: MarginParameters,
+        names: Sequence[str],
+        marks: Marks,
+        numbers: Mapping[int, int],
+        options: Options,
+    ) -> None:
+        """`options` are all that there are, `numbers` the number there of an asset that is one."""
         self.names = tuple(names)
         self.stable = marks.stable
         self.skews: list[int] = []
@@ -31,6 +39,8 @@ class ColumnBook:
         self.labels: list[Label] = []
         self._parameters = parameters
         self._marks = marks
+        self._numbers = numbers
+        self._options = options
         self._columns: list[dict[int, float]] = []
 
     def add(
@@ -45,13 +55,13 @@ class ColumnBook:
         rows = {
             key: [r for r, each in enumerate(instruments) if each and (places[r], each.expiry) == key] for key in dated
         }
-        self._add_skews({key: self._options(rows[key], instruments) for key in dated}, instruments)
+        self._add_skews({key: [row for row in rows[key] if row in self._numbers] for key in dated})
         for u, name in enumerate(self.names):
             self._add_perpetuals(u, name, instruments, places, prices)
         for (u, expiry), held in rows.items():
             self._add_expiry(self.names[u], expiry, held, instruments, prices)
         self._add_doubts(assets, instruments, places, prices)
-        self._add_concentration(instruments, places, prices)
+        self._add_concentration(places, prices)
 
     def matrix(self, assets: int) -> Floats:
         """The columns, shape (assets, columns)."""
@@ -62,15 +72,10 @@ class ColumnBook:
 
     # --- kinds of columns ------------------------------------------------------------------------------------------
 
-    def _add_skews(self, options: dict[tuple[int, int], list[int]], instruments: Sequence[Instrument | None]) -> None:
+    def _add_skews(self, options: dict[tuple[int, int], list[int]]) -> None:
         held = {key: rows for key, rows in options.items() if rows}
         self.skews = [u for u, _ in held]
-        gains = [
-            Options.of([each for r in rows if (each := instruments[r]) is not None], self._marks).skew_gains(
-                self._parameters.skew
-            )
-            for rows in held.values()
-        ]
+        gains = [self._priced(rows).skew_gains(self._parameters.skew) for rows in held.values()]
         for kind, said in enumerate(("smile tilts", "wings bend")):
             for (u, expiry), rows, both in zip(held, held.values(), gains, strict=True):
                 for sign, way in ((1.0, "up"), (-1.0, "down")):
@@ -98,7 +103,7 @@ class ColumnBook:
         self, name: str, expiry: int, held: list[int], instruments: Sequence[Instrument | None], prices: Sequence[float]
     ) -> None:
         p, own = self._parameters.contingencies, self._marks.curves[name]
-        options = self._options(held, instruments)
+        options = [row for row in held if row in self._numbers]
         years = max(expiry - self._marks.time, 0) / YEAR
         factor = p.basis_add / _ONE + p.basis_slope / _ONE * years
         ways = []
@@ -106,7 +111,7 @@ class ColumnBook:
             move = sign * p.basis_move / _ONE
             gains = {r: own.expiries[expiry].forward * move * factor for r in held if r not in options}
             if options:
-                priced = Options.of([each for r in options if (each := instruments[r]) is not None], self._marks)
+                priced = self._priced(options)
                 gains |= dict(zip(options, (priced.basis_gains(move) * factor).tolist(), strict=True))
             ways.append((Label(f"{name} basis {expiry}", f"forward {way} against spot"), gains))
         self._group(ways, 1.0, 1.0)
@@ -134,12 +139,12 @@ class ColumnBook:
                 notional = self._marks.prices[name] / 10**18 if dated else prices[row]
                 self._both(f"{name} confidence", f"0x{asset.hex()}", {row: notional}, 0.0, rate)
 
-    def _add_concentration(
-        self, instruments: Sequence[Instrument | None], places: Sequence[int], prices: Sequence[float]
-    ) -> None:
+    def _add_concentration(self, places: Sequence[int], prices: Sequence[float]) -> None:
+        # USD that a unit moves by per 100 % of its underlying.
+        slopes = (self._options.forward_delta() * self._options.forward)[:, 0].tolist()
         for u, name in enumerate(self.names):
             held = [row for row, place in enumerate(places) if place == u]
-            deltas = {row: self._delta(instruments[row], prices[row]) for row in held}
+            deltas = {row: slopes[self._numbers[row]] if row in self._numbers else prices[row] for row in held}
             block = f"{name} concentration"
             self._column(Label(block, "net delta, short"), deltas)
             self._column(Label(block, "net delta, long"), {row: -delta for row, delta in deltas.items()})
@@ -147,15 +152,8 @@ class ColumnBook:
 
     # --- helpers ---------------------------------------------------------------------------------------------------
 
-    def _delta(self, instrument: Instrument | None, price: float) -> float:
-        """USD that a unit moves by per 100 % of its underlying."""
-        if instrument is None or not instrument.strike:
-            return price
-        forward = expiry_of(instrument, self._marks).forward
-        return float(Options.of([instrument], self._marks).forward_delta()[0, 0]) * forward
-
-    def _options(self, rows: Sequence[int], instruments: Sequence[Instrument | None]) -> list[int]:
-        return [r for r in rows if (each := instruments[r]) is not None and each.strike]
+    def _priced(self, rows: Sequence[int]) -> Options:
+        return self._options.take([self._numbers[row] for row in rows])
 
     def _both(self, block: str, name: str, value: dict[int, float], maintenance: float, initial: float) -> None:
         """A charge on the absolute value: the worse of two columns."""

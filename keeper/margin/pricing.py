@@ -55,17 +55,27 @@ class Options:
         strike = np.array([each.strike / 1e8 for each in instruments])
         forward = np.array([expiry.forward for expiry in expiries])
         years = np.array([max(each.expiry - marks.time, 0) / YEAR for each in instruments])
-        vol = np.array(
-            [
-                float(expiry.smile.vol(np.log(k / expiry.forward), t)) if expiry.smile is not None else 0.0
-                for expiry, k, t in zip(expiries, strike, years, strict=True)
-            ]
-        )
+        vol = np.zeros(len(instruments))
+        # One smile is asked once, for all its strikes.
+        by_smile: dict[int, list[int]] = {}
+        for number, expiry in enumerate(expiries):
+            by_smile.setdefault(id(expiry), []).append(number)
+        for numbers in by_smile.values():
+            if (smile := expiries[numbers[0]].smile) is not None:
+                moneyness = np.log(strike[numbers] / forward[numbers])
+                vol[numbers] = smile.vol(moneyness, float(years[numbers[0]]))
         rate = np.array([expiry.rate for expiry in expiries])
         call = np.array([each.kind is Kind.CALL for each in instruments], dtype=bool)
         discount = black76.discount(rate, years)
         f, k, v, t, d = (np.reshape(column, (-1, 1)) for column in (forward, strike, vol, years, discount))
         return cls(f, k, v, t, d, np.reshape(call, (-1, 1)))
+
+    def take(self, rows: Sequence[int]) -> Options:
+        """Some of them, by number."""
+        at = np.asarray(rows, dtype=np.intp)
+        return Options(
+            self.forward[at], self.strike[at], self.vol[at], self.years[at], self.discount[at], self.call[at]
+        )
 
     def value(self) -> Floats:
         """Of one unit, USD, shape (options, 1)."""
@@ -126,8 +136,13 @@ def price_of(instrument: Instrument | None, index: int, marks: Marks) -> int:
     if instrument is None or instrument.kind is Kind.PERPETUAL:
         return index
     if instrument.kind is Kind.FUTURE:
-        return round(expiry_of(instrument, marks).forward * 1e12) * (UNIT // 10**12)
-    return round(float(Options.of([instrument], marks).value()[0, 0]) * 1e12) * (UNIT // 10**12)
+        return rounded(expiry_of(instrument, marks).forward)
+    return rounded(float(Options.of([instrument], marks).value()[0, 0]))
+
+
+def rounded(usd: float) -> int:
+    """USD as a double to USD 1e18, to the nearest 1e-12."""
+    return round(usd * 1e12) * (UNIT // 10**12)
 
 
 def confidence_of(instrument: Instrument | None, underlying: str, marks: Marks) -> float:

@@ -67,10 +67,11 @@ class Valuation:
             MarkError: an asset's underlying has no mark.
         """
         ordered = tuple(sorted(set(assets)))
-        prices = {asset: model.price(asset, marks) for asset in ordered}
+        scenarios = model.scenarios(marks, ordered)
+        prices = dict(zip(ordered, scenarios.prices, strict=True))
         return cls(
             model,
-            model.scenarios(marks, ordered),
+            scenarios,
             prices,
             {asset: price * (BASIS - model.haircut(asset)) for asset, price in prices.items()},
         )

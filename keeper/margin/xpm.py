@@ -33,7 +33,7 @@ from .listing import Listing
 from .model import Label, Part, Requirement
 from .moves import Columns
 from .parameters import BASIS, MarginParameters, ParameterError
-from .pricing import Options, price_of
+from .pricing import Options, price_of, rounded
 
 JOINT, RECENT, STRESS = "joint", "history", "stress"
 
@@ -81,31 +81,47 @@ class Xpm:
         names = self.listing.underlyings
         instruments = [_instrument(asset) for asset in assets]
         places = [names.index(self.listing.underlying_of(asset)) for asset in assets]
-        prices = [self.price(asset, marks) / UNIT for asset in assets]
-        columns = ColumnBook(self.parameters, names, marks)
+        rows = [row for row, each in enumerate(instruments) if _is_option(each)]
+        options = Options.of([each for row in rows if (each := instruments[row]) is not None], marks)
+        prices = self._prices(marks, assets, instruments, rows, options)
+        usd = [price / UNIT for price in prices]
         cells = len(self._cells[0]) if names else 0
         first, common = len(names) * cells, len(names) * cells + sum(self._counts)
         static = np.zeros((len(assets), common))
         for u in range(len(names)):
-            options = [row for row, each in enumerate(instruments) if places[row] == u and _is_option(each)]
+            numbers = [number for number, row in enumerate(rows) if places[row] == u]
+            chosen = np.array([rows[number] for number in numbers], dtype=np.intp)
             linear = [row for row, place in enumerate(places) if place == u and not _is_option(instruments[row])]
             for start, own in ((u * cells, self._own[u]), (first, self._common[u])):
                 stop = start + len(own.spot)
                 for row in linear:
-                    static[row, start:stop] = own.weighted * prices[row]
-                if options:
-                    priced = Options.of([each for row in options if (each := instruments[row]) is not None], marks)
-                    static[np.array(options), start:stop] = priced.gains(own, self.parameters.vol)
-        columns.add(assets, instruments, places, prices)
+                    static[row, start:stop] = own.weighted * usd[row]
+                if numbers:
+                    static[chosen, start:stop] = options.take(numbers).gains(own, self.parameters.vol)
+        columns = ColumnBook(self.parameters, names, marks, dict(zip(rows, range(len(rows)), strict=True)), options)
+        columns.add(assets, instruments, places, usd)
         dynamic = columns.matrix(len(assets))
         return XpmScenarios(
             tuple(assets),
+            tuple(prices),
             np.concatenate((static, dynamic), axis=1),
             (*self._labels, *columns.labels),
             self._layout(columns, cells),
             np.array(places, dtype=np.int64),
             names,
         )
+
+    def _prices(
+        self,
+        marks: Marks,
+        assets: Sequence[AssetId],
+        instruments: Sequence[Instrument | None],
+        rows: Sequence[int],
+        options: Options,
+    ) -> list[int]:
+        """As `price`, of all options at once."""
+        values = dict(zip(rows, options.value()[:, 0].tolist(), strict=True))
+        return [rounded(values[row]) if row in values else self.price(asset, marks) for row, asset in enumerate(assets)]
 
     def _layout(self, columns: ColumnBook, cells: int) -> Layout:
         p = self.parameters
@@ -142,6 +158,7 @@ class XpmScenarios:
     """Assets priced once; `layout` says where the columns are, `place[a]` which underlying an asset is of."""
 
     assets: tuple[AssetId, ...]
+    prices: tuple[int, ...]
     pnl: Floats
     labels: tuple[Label, ...]
     layout: Layout
