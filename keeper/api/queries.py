@@ -10,8 +10,9 @@ from keeper.attest.batch import BatchContent
 from keeper.attest.live import is_live
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import QuorumError
+from keeper.margin.explain import explain, netting
 from keeper.margin.portfolio import per_chain, portfolio
-from keeper.margin.report import evaluate, explain
+from keeper.margin.report import evaluate
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
 from keeper.node.view import NotReady
@@ -130,7 +131,7 @@ def account(node: Node, account_id: AccountId) -> dict[str, Any]:
                 },
                 "holdings": [_holdings(node, account_id, chain) for chain in chains],
                 "explain": explain(book, marks, node.model),
-                "nettingByChain": explain(book, marks, node.model, by_chain)["netting"],
+                "nettingByChain": netting(book, marks, node.model, by_chain),
             }
         )
     return {

@@ -35,6 +35,7 @@ class Effect:
     reserved: int = 0
     cash_part: int = 0
     settlement_out: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nothing(self) -> bool:

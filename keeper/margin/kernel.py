@@ -29,7 +29,7 @@ _PART = 1024
 """Vectors per task."""
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Compiled at the first call and kept on disk. Without fastmath, so that sums keep their order."""
     return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
@@ -110,6 +110,8 @@ class Rows:
     start: Ints
     column: Ints
     value: Floats
+    group: Ints
+    """Of each entry of `column`; −1 for a column of no group."""
 
     @classmethod
     def of(cls, pnl: Floats, underlying: Ints, layout: Layout) -> Rows:
@@ -119,6 +121,8 @@ class Rows:
         row, column = np.nonzero(pnl[:, skew:])
         start = np.zeros(assets + 1, dtype=np.int64)
         np.cumsum(np.bincount(row, minlength=assets), out=start[1:])
+        # Before the first group: −1.
+        group = np.searchsorted(layout.group_start, column + skew, side="right") - 1
         return cls(
             np.ascontiguousarray(np.take_along_axis(pnl, own, axis=1)) if assets else np.zeros((0, cells)),
             np.ascontiguousarray(pnl[:, layout.common : skew]),
@@ -126,6 +130,7 @@ class Rows:
             start,
             column + skew,
             pnl[:, skew:][row, column],
+            np.where(column + skew < layout.concentration, group, -1),
         )
 
 
@@ -150,7 +155,7 @@ def evaluate(books: Books, rows: Rows, layout: Layout, only: Ints | None = None)
     initial, maintenance = np.empty(len(chosen)), np.empty(len(chosen))
     arguments = (
         (books.start, books.asset, books.size, books.elsewhere),
-        (rows.grid, rows.common, rows.underlying, rows.start, rows.column, rows.value),
+        (rows.grid, rows.common, rows.underlying, rows.start, rows.column, rows.value, rows.group),
         layout.columns,
         layout.arguments(),
     )
@@ -180,7 +185,7 @@ def _in_parts(count: int, size: int, run: Callable[[slice], None]) -> None:
             list(pool.map(run, parts))
 
 
-@_compiled
+@compiled
 def _lowest(v: Floats, start: int, stop: int, low: float) -> float:
     """The least of `low` and of columns start … stop − 1, in four lanes: the order changes nothing of a minimum."""
     a, b, c, d = low, low, low, low
@@ -192,61 +197,63 @@ def _lowest(v: Floats, start: int, stop: int, low: float) -> float:
     return min(min(a, b), min(c, d))
 
 
-@_compiled
-def _keep(worst: Floats, last: int, x: float) -> float:
-    """Sort x into the lowest so far, worst[0 … last]; returns the greatest of them."""
-    i = last
-    while i > 0 and worst[i - 1] > x:
-        worst[i] = worst[i - 1]
-        i -= 1
-    worst[i] = x
-    return float(worst[last])
+@compiled
+def _tail(v: Floats, start: int, count: int, whole: int, share: float, low: Floats, found: Floats) -> float:
+    """Mean loss of the `whole` lowest of `count` columns and `share` of the next, without sorting.
 
-
-@_compiled
-def _tail(v: Floats, start: int, count: int, whole: int, share: float, worst: Floats, low: Floats) -> float:
-    """Mean loss of the `whole` lowest of count columns and `share` of the next, summed from the lowest up.
-
-    The columns are dealt into as many as `count // 8` hands of eight, and each hand's lowest found. The n-th lowest of
-    those is a bar that at least n columns do not exceed, so that only hands with one below it are looked into.
+    With t the last of them in part, Σ of what is below t, in the order of columns, + what is left of the tail × t. To
+    find t, columns are dealt into a few more hands than the tail has members; as many of the hands' lowest as it has
+    do not exceed the third greatest of them, so that t does not either, and few columns are left to count ranks of.
     """
     keep = whole + 1 if share > 0.0 else whole
     if keep == 0 or count == 0:
         return 0.0
-    last, hands = keep - 1, count // 8
+    hands = keep + 2
     bar = np.inf
-    if hands > keep:
-        for b in range(hands):
-            low[b] = v[start + b]
-        for k in range(1, 8):
+    if count >= 2 * hands:
+        deals = count // hands
+        low[:hands] = v[start : start + hands]
+        for k in range(1, deals):
             at = start + k * hands
             for b in range(hands):
-                low[b] = v[at + b] if v[at + b] < low[b] else low[b]
-        worst[:keep] = np.inf
+                x, y = v[at + b], low[b]
+                low[b] = x if x < y else y
+        # The third greatest.
+        first, second, bar = -np.inf, -np.inf, -np.inf
         for b in range(hands):
-            if low[b] < bar:
-                bar = _keep(worst, last, low[b])
-    else:
-        hands = 0
-    worst[:keep] = np.inf
-    most = np.inf
-    for b in range(hands):
-        if low[b] <= bar:
-            for j in range(start + b, start + 8 * hands, hands):
-                if v[j] < most:
-                    most = _keep(worst, last, v[j])
-    for j in range(start + 8 * hands, start + count):
-        if v[j] < most:
-            most = _keep(worst, last, v[j])
-    total = 0.0
-    for i in range(whole):
-        total += worst[i]
-    if share > 0.0:
-        total += share * worst[whole]
-    return -total / (whole + share)
+            x = low[b]
+            if x > bar:
+                if x > second:
+                    bar = second
+                    if x > first:
+                        second, first = first, x
+                    else:
+                        second = x
+                else:
+                    bar = x
+    n = 0
+    for j in range(start, start + count):
+        x = v[j]
+        found[n] = x
+        n += 1 if x <= bar else 0
+    at_most = 0.0
+    for i in range(n):
+        x, below, equal = found[i], 0, 0
+        for j in range(n):
+            below += 1 if found[j] < x else 0
+            equal += 1 if found[j] == x else 0
+        if below < keep <= below + equal:
+            at_most = x
+            break
+    total, below = 0.0, 0
+    for i in range(n):
+        if found[i] < at_most:
+            total += found[i]
+            below += 1
+    return -(total + (whole + share - below) * at_most) / (whole + share)
 
 
-@_compiled
+@compiled
 def concentration(held: float, elsewhere: float, volume: float, rate: float) -> float:
     """USD that `held` costs beside what the owner's other accounts hold; see xpm for the formula."""
     total = held + elsewhere
@@ -261,15 +268,15 @@ def concentration(held: float, elsewhere: float, volume: float, rate: float) -> 
     return rate * knee * ((knee + elsewhere) / volume - 1.0) + (held - knee)
 
 
-@_compiled
-def _requirement(v: Floats, arguments, scratch: Floats) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+@compiled
+def _requirement(v: Floats, arguments, scratch: Floats, groups: Ints, count: int) -> tuple[float, float]:  # type: ignore[no-untyped-def]
     shape, skew_underlying, group_start, maintenance_weight, initial_weight, tails, weights, volume = arguments
     underlyings, cells, joint, recent, stress = shape[0], shape[1], shape[2], shape[3], shape[4]
     common = underlyings * cells
     history = common + joint
     skew = history + recent + stress
     pairs = len(skew_underlying)
-    linear, absolute, worst, low_hands = scratch[0], scratch[1], scratch[2], scratch[3]
+    linear, absolute, low, found = scratch[0], scratch[1], scratch[2], scratch[3]
     for u in range(underlyings):
         linear[u] = 0.0
         absolute[u] = 0.0
@@ -279,24 +286,24 @@ def _requirement(v: Floats, arguments, scratch: Floats) -> tuple[float, float]: 
         absolute[u] += min(v[skew + 2 * (pairs + k)], v[skew + 2 * (pairs + k) + 1])
     apart, together, tilted, bent = 0.0, 0.0, 0.0, 0.0
     for u in range(underlyings):
-        low = min(0.0, min(linear[u], absolute[u]))
-        low = _lowest(v, u * cells, (u + 1) * cells, low)
-        apart -= low
+        worst = min(0.0, min(linear[u], absolute[u]))
+        apart -= _lowest(v, u * cells, (u + 1) * cells, worst)
         tilted += linear[u]
         bent += absolute[u]
     together = _lowest(v, common, history, min(0.0, min(tilted, bent)))
     scan = weights[0] * apart - (1.0 - weights[0]) * together
-    shortfall = weights[3] * _tail(v, history, recent, int(tails[0]), tails[1], worst, low_hands) + (
-        1.0 - weights[3]
-    ) * _tail(v, history + recent, stress, int(tails[2]), tails[3], worst, low_hands)
+    recent_loss = _tail(v, history, recent, int(tails[0]), tails[1], low, found)
+    stress_loss = _tail(v, history + recent, stress, int(tails[2]), tails[3], low, found)
+    shortfall = weights[3] * recent_loss + (1.0 - weights[3]) * stress_loss
     required = max(scan, shortfall)
     initial, maintenance = weights[2] * required, weights[1] * required
-    for g in range(len(group_start) - 1):
-        low = 0.0
+    for i in range(count):
+        g = groups[i]
+        worst = 0.0
         for j in range(group_start[g], group_start[g + 1]):
-            low = min(low, v[j])
-        initial -= initial_weight[g] * low
-        maintenance -= maintenance_weight[g] * low
+            worst = min(worst, v[j])
+        initial -= initial_weight[g] * worst
+        maintenance -= maintenance_weight[g] * worst
     at = group_start[-1]
     for u in range(underlyings):
         charge = concentration(-min(0.0, min(v[at], v[at + 1])), -min(0.0, v[at + 2]), volume[u], weights[4])
@@ -306,14 +313,15 @@ def _requirement(v: Floats, arguments, scratch: Floats) -> tuple[float, float]: 
     return initial, maintenance
 
 
-@_compiled
+@compiled
 def _reduce_all(vectors: Floats, arguments, initial: Floats, maintenance: Floats) -> None:  # type: ignore[no-untyped-def]
     scratch = np.empty((4, arguments[0][0] + arguments[0][3] + arguments[0][4] + 2))
+    groups = np.arange(len(arguments[2]) - 1)
     for i in range(len(vectors)):
-        initial[i], maintenance[i] = _requirement(vectors[i], arguments, scratch)
+        initial[i], maintenance[i] = _requirement(vectors[i], arguments, scratch, groups, len(groups))
 
 
-@_compiled
+@compiled
 def _add_rows(total: Floats, size: Floats, rows: Floats, asset: NDArray[np.int32], p: int) -> None:
     """Five rows at once, in the order of one after the other: the sums are loaded and stored once for all."""
     a, b, c, d, e = rows[asset[p]], rows[asset[p + 1]], rows[asset[p + 2]], rows[asset[p + 3]], rows[asset[p + 4]]
@@ -322,19 +330,37 @@ def _add_rows(total: Floats, size: Floats, rows: Floats, asset: NDArray[np.int32
         total[j] = ((((total[j] + qa * a[j]) + qb * b[j]) + qc * c[j]) + qd * d[j]) + qe * e[j]
 
 
-@_compiled
+@compiled
+def _touch(group: int, groups: Ints, count: int) -> int:
+    """Sort a group into those that the account has anything in; all others add nothing. Returns how many."""
+    if group < 0:
+        return count
+    i = count
+    while i > 0 and groups[i - 1] > group:
+        i -= 1
+    if i > 0 and groups[i - 1] == group:
+        return count
+    for k in range(count, i, -1):
+        groups[k] = groups[k - 1]
+    groups[i] = group
+    return count + 1
+
+
+@compiled
 def _fused(chosen: Ints, books, rows, columns: int, arguments, initial: Floats, maintenance: Floats) -> None:  # type: ignore[no-untyped-def]
     start, asset, size, elsewhere = books
-    grid, common, underlying, sparse, column, value = rows
+    grid, common, underlying, sparse, column, value, group_of = rows
     underlyings, cells = arguments[0][0], arguments[0][1]
     first = underlyings * cells
     wide = common.shape[1]
     concentration = arguments[2][-1]
     scratch = np.empty((4, underlyings + arguments[0][3] + arguments[0][4] + 2))
     v = np.empty(columns)
+    groups = np.empty(len(arguments[2]), dtype=np.int64)
     for n in range(len(chosen)):
         account = chosen[n]
         v[:] = 0.0
+        count = 0
         begin, end = start[account], start[account + 1]
         for p in range(begin, end):
             a, q = asset[p], size[p]
@@ -343,6 +369,7 @@ def _fused(chosen: Ints, books, rows, columns: int, arguments, initial: Floats, 
                 own[j] += q * row[j]
             for s in range(sparse[a], sparse[a + 1]):
                 v[column[s]] += q * value[s]
+                count = _touch(group_of[s], groups, count)
         shared = v[first : first + wide]
         whole = begin + (end - begin) // _ROWS * _ROWS
         for p in range(begin, whole, _ROWS):
@@ -353,4 +380,4 @@ def _fused(chosen: Ints, books, rows, columns: int, arguments, initial: Floats, 
                 shared[j] += q * row[j]
         for u in range(underlyings):
             v[concentration + 3 * u + 2] -= elsewhere[account, u]
-        initial[n], maintenance[n] = _requirement(v, arguments, scratch)
+        initial[n], maintenance[n] = _requirement(v, arguments, scratch, groups, count)

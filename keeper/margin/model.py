@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,16 @@ class Scenarios(Protocol):
     @property
     def labels(self) -> tuple[Label, ...]: ...
 
+    @property
+    def profits(self) -> int:
+        """How many columns, from the first on, are the profit or loss in one scenario."""
+        ...
+
+    @property
+    def elsewhere(self) -> Mapping[str, int]:
+        """Per underlying the column of what the owner's other accounts hold, as a negative number; may be empty."""
+        ...
+
     def requirements(self, vectors: Floats) -> tuple[Floats, Floats]:
         """Initial and maintenance requirement, shape (...), of vectors of shape (..., S), USD."""
         ...
@@ -96,6 +106,10 @@ class MarginModel(Protocol):
 
     def price(self, asset: AssetId, marks: Marks) -> int:
         """The mark of a whole unit, USD 1e18. Raises UnknownAsset, or MarkError where the marks lack it."""
+        ...
+
+    def underlying(self, asset: AssetId) -> str:
+        """What an asset's price moves with. Raises UnknownAsset."""
         ...
 
     def haircut(self, asset: AssetId) -> int:

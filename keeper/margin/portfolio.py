@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from keeper.state.ids import AccountId, AssetId, token_id
@@ -27,7 +27,8 @@ class Portfolio:
     """Holdings of a margin account, summed over its chains: that sum is the netting.
 
     Cash, sizes, collateral amounts and reservations are scaled by 1e18; zero positions and amounts are absent, ids
-    ascend. `reserved` is what open reservations take of the margin, `cash_parts` what they may claim of the cash.
+    ascend. `reserved` is what open reservations take of the margin, `cash_parts` what they may claim of the cash,
+    `elsewhere` the net delta of the owner's other accounts by underlying, each by its absolute value, USD 1e18.
     """
 
     account: MarginAccount
@@ -36,6 +37,7 @@ class Portfolio:
     collateral: Mapping[AssetId, int]
     reserved: int = 0
     cash_parts: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, change: Change) -> Portfolio:
         """The portfolio after an act."""

@@ -80,13 +80,13 @@ def concentration(held: float, elsewhere: float, volume: float, rate: float) -> 
 
 
 def _tail(pnl: Sequence[float], whole: int, share: float) -> float:
-    if not pnl or whole + share == 0:
+    """Minus the mean of the `whole` lowest and `share` of the next: all below the last of them, and it in part."""
+    members = whole + (1 if share > 0 else 0)
+    if not pnl or not members:
         return 0.0
-    ordered = sorted(pnl)
-    total = _sum(ordered[:whole])
-    if share > 0:
-        total += share * ordered[whole]
-    return -total / (whole + share)
+    last = sorted(pnl)[members - 1]
+    below = [value for value in pnl if value < last]
+    return -(_sum(below) + (whole + share - len(below)) * last) / (whole + share)
 
 
 def _sum(values: Sequence[float]) -> float:

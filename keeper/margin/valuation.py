@@ -37,6 +37,10 @@ class Holdings(Protocol):
     def positions(self) -> Mapping[AssetId, int]: ...
     @property
     def collateral(self) -> Mapping[AssetId, int]: ...
+    @property
+    def elsewhere(self) -> Mapping[str, int]:
+        """USD 1e18 that the owner's other accounts hold of an underlying."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,10 @@ class Valuation:
             if index:
                 amounts = np.array([held[i] / UNIT for i in index])
                 total[index] += amounts[:, None] * self.pnl[row]
+        for i, h in enumerate(holdings):
+            for name, others in h.elsewhere.items():
+                if name in self.scenarios.elsewhere:
+                    total[i, self.scenarios.elsewhere[name]] -= others / UNIT
         return total
 
 

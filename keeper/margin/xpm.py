@@ -73,6 +73,9 @@ class Xpm:
             raise MarkError(f"the marks have no price for {underlying}")
         return price_of(_instrument(asset), marks.prices[underlying], marks)
 
+    def underlying(self, asset: AssetId) -> str:
+        return self.listing.underlying_of(asset)
+
     def haircut(self, asset: AssetId) -> int:
         underlying = self.listing.underlying_of(asset)
         return self.parameters.underlyings[underlying].haircut if is_token(asset) else 0
@@ -172,6 +175,14 @@ class XpmScenarios:
         if not self._rows:
             self._rows.append(Rows.of(self.pnl, self.place, self.layout))
         return self._rows[0]
+
+    @property
+    def profits(self) -> int:
+        return self.layout.skew
+
+    @property
+    def elsewhere(self) -> dict[str, int]:
+        return {name: self.layout.concentration + 3 * u + 2 for u, name in enumerate(self.names)}
 
     def requirements(self, vectors: Floats) -> tuple[Floats, Floats]:
         return kernel.reduce(vectors, self.layout)

@@ -73,15 +73,22 @@ def test_an_account_that_holds_nothing_requires_nothing() -> None:
     assert kernel.evaluate(stacked([]), SCENARIOS.rows, SCENARIOS.layout)[0].shape == (0,)
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.floats(-1e6, 1e6), max_size=20))
-def test_the_tail_is_that_of_sorting(seed: int, some: list[float]) -> None:
-    v, worst, low = np.random.default_rng(seed).normal(0, 1e5, 500), np.empty(20), np.empty(100)
-    v[100 : 100 + len(some)] = some
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.sampled_from([-3e5, -1.0, 0.0, 7.0]) | st.floats(-1e6, 1e6), max_size=40),
+    st.sampled_from([(500, 12, 0.5), (250, 6, 0.25), (250, 6, 0.0), (20, 12, 0.5), (3, 0, 0.5), (7, 7, 0.0)]),
+)
+def test_the_tail_is_that_of_sorting(seed: int, some: list[float], tail: tuple[int, int, float]) -> None:
+    """With ties, where all values are alike, and where there are hardly more values than the tail has."""
+    count, whole, share = tail
+    v = np.round(np.random.default_rng(seed).normal(0, 1e5, count), -4)
+    v[: len(some)] = some[:count]
+    scratch = np.empty(600), np.empty(600)
     ordered = sorted(v.tolist())
-    total = 0.0
-    for value in ordered[:12]:
-        total += value
-    assert kernel._tail(v, 0, 500, 12, 0.5, worst, low) == -(total + 0.5 * ordered[12]) / 12.5
+    wanted = sum(ordered[:whole]) + (share * ordered[whole] if share else 0.0)
+    found = kernel._tail(v, 0, count, whole, share, *scratch)
+    assert found == pytest.approx(-wanted / (whole + share), rel=1e-9, abs=1e-6)
+    assert found == reference._tail(v.tolist(), whole, share)
 
 
 def test_low_confidence_and_funding_have_columns_and_agree_too() -> None:

@@ -28,9 +28,10 @@ from worlds import (
     usd,
 )
 
+from keeper.margin.explain import explain
 from keeper.margin.listing import UnknownAsset
 from keeper.margin.portfolio import Portfolio, per_chain, portfolio
-from keeper.margin.report import AccountReport, evaluate, explain, mark_leaves
+from keeper.margin.report import AccountReport, evaluate, mark_leaves
 from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT
