@@ -6,12 +6,12 @@ import sys
 
 import typer
 
-from keeper.cli import account, demo, devnet, run, status
+from keeper.cli import account, demo, devnet, margin, run, status
 from keeper.cli.output import Failure
 
 app = typer.Typer(
     name="keeper",
-    help="Cross-chain margin: nodes, accounts and a local devnet.",
+    help="Cross-chain margin: nodes, accounts, margins of books, and a local devnet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,6 +21,7 @@ app.command("status")(status.status)
 app.command("account")(account.account)
 app.command("demo")(demo.demo)
 app.add_typer(devnet.app, name="devnet")
+app.add_typer(margin.app, name="margin")
 
 
 def main() -> None:

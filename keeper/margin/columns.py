@@ -12,6 +12,7 @@ from keeper.state.ids import AssetId, Instrument, Kind
 
 from .kernel import Floats
 from .model import Label
+from .names import expiry_name
 from .parameters import BASIS, MarginParameters
 from .pricing import Options, confidence_of, doubt
 
@@ -79,7 +80,7 @@ class ColumnBook:
         for kind, said in enumerate(("smile tilts", "wings bend")):
             for (u, expiry), rows, both in zip(held, held.values(), gains, strict=True):
                 for sign, way in ((1.0, "up"), (-1.0, "down")):
-                    label = Label(self.names[u], f"{said} {way}, expiry {expiry}")
+                    label = Label(self.names[u], f"{said} {way}, {expiry_name(expiry)}")
                     self._column(label, dict(zip(rows, (sign * both[kind]).tolist(), strict=True)))
 
     def _add_perpetuals(
@@ -113,13 +114,13 @@ class ColumnBook:
             if options:
                 priced = self._priced(options)
                 gains |= dict(zip(options, (priced.basis_gains(move) * factor).tolist(), strict=True))
-            ways.append((Label(f"{name} basis {expiry}", f"forward {way} against spot"), gains))
+            ways.append((Label(f"{name} basis {expiry_name(expiry)}", f"forward {way} against spot"), gains))
         self._group(ways, 1.0, 1.0)
         spot = self._marks.prices[name] / 10**18
         maintenance = p.option_maintenance / _ONE
         for strike in sorted({each.strike for r in options if (each := instruments[r]) is not None}):
             rows = [r for r in options if (each := instruments[r]) is not None and each.strike == strike]
-            label = Label(f"{name} options {expiry}", f"naked shorts at {strike / 1e8:g}")
+            label = Label(f"{name} options {expiry_name(expiry)}", f"naked shorts at {strike / 1e8:g}")
             # A long of one kind covers a short of the other: either is paid for by the same move of the price.
             self._group([(label, dict.fromkeys(rows, spot))], maintenance, maintenance + p.option_initial / _ONE)
 

@@ -34,6 +34,7 @@ from keeper.margin import black76
 from keeper.margin.history import expected_shortfall, filtered, stressed
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import Floats
+from keeper.margin.names import expiry_name
 from keeper.margin.parameters import ParameterError
 from keeper.margin.reference import concentration
 from keeper.margin.xpm import Xpm
@@ -207,7 +208,7 @@ def test_a_future_against_the_perpetual_pays_for_the_basis() -> None:
     scenarios = LAWFUL.scenarios(MARKS, [perpetual("ETH"), future("ETH", 3)])
     v = scenarios.pnl[1] - scenarios.pnl[0]
     parts = {part.block: part.requirement.initial for part in scenarios.parts(v)}
-    assert parts[f"ETH basis {EXPIRIES[3]}"] == pytest.approx(0.04 * 3_108 * (0.5 + 1.8 * 180 / 365))
+    assert parts[f"ETH basis {expiry_name(EXPIRIES[3])}"] == pytest.approx(0.04 * 3_108 * (0.5 + 1.8 * 180 / 365))
     assert parts["ETH perpetual"] == pytest.approx(0.028 * 3_000)
     assert parts["ETH"] + parts["joint"] == pytest.approx(0.15 * 108)
 

@@ -1,0 +1,273 @@
+"""`keeper margin`: books from files, judged, explained, changed and measured."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keeper.cli import margin_pictures, margin_text
+from keeper.cli.output import Failure, print_json
+from keeper.cli.status import JsonOption
+from keeper.margin.bench import measure
+from keeper.margin.book_file import Book, BookError, Held, read_book
+from keeper.margin.explain import explain_fully
+from keeper.margin.listing import UnknownAsset
+from keeper.margin.models import DESCRIBED, UnknownModel, judge
+from keeper.margin.names import UnknownName, name_of, parse_name
+from keeper.margin.parameter_file import default_parameters, load_parameters
+from keeper.margin.parameters import MarginParameters, ParameterError
+from keeper.margin.pmrm2_book import Pmrm2Error
+from keeper.margin.report import AccountReport
+from keeper.margin.span import SpanError
+from keeper.margin.whatif import Trade, Transfer, whatif
+from keeper.margin.xpm import Xpm
+from keeper.market.marks import MarkError
+from keeper.state.batch import UNIT
+from keeper.state.ids import is_token
+
+app = typer.Typer(help="Margins of books in files: evaluate, explain, whatif, models, bench.", no_args_is_help=True)
+
+BookArgument = Annotated[Path, typer.Argument(metavar="BOOK.json", help="A book, or a list of books.")]
+ParametersOption = Annotated[
+    Path | None, typer.Option("--parameters", help="A file of xpm's parameters; those shipped where it is not given.")
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", help="Draw heat maps and losses: a .png, .svg or .html file."),
+]
+ERRORS = (
+    BookError,
+    MarkError,
+    ParameterError,
+    Pmrm2Error,
+    SpanError,
+    UnknownAsset,
+    UnknownModel,
+    UnknownName,
+    margin_pictures.NoPicture,
+)
+
+
+@app.command()
+def evaluate(
+    book: BookArgument,
+    model: Annotated[str | None, typer.Option("--model", help="xpm, pmrm2 or span; else what the book names.")] = None,
+    parameters: ParametersOption = None,
+    plot: PlotOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Initial and maintenance margin of a book, unrounded. A list of books gives a list of reports, in order.
+
+    Example: keeper margin evaluate examples/margin_book.json --json
+    """
+    data = _load(book)
+    chosen = _parameters(parameters)
+    many = isinstance(data, list)
+    reports = [
+        _say_which(partial(judge, one, model, chosen), f"{book}: book {i}: " if many else f"{book}: ")
+        for i, one in enumerate(data if many else [data])
+    ]
+    if json:
+        print_json(reports if many else reports[0])
+    else:
+        for report in reports:
+            margin_text.report(Console(), report)
+    if plot is not None:
+        if many or reports[0]["model"] != "xpm":
+            raise Failure("--plot draws one book of the model xpm")
+        _plot(plot, _say_which(lambda: _explained(data, chosen), f"{book}: "))
+
+
+@app.command()
+def explain(
+    book: BookArgument, parameters: ParametersOption = None, plot: PlotOption = None, json: JsonOption = False
+) -> None:
+    """Why a book requires what it does, what would bring it back to health, and its liquidation prices.
+
+    Example: keeper margin explain examples/margin_book.json --plot margin.html
+    """
+    told = _say_which(lambda: _explained(_load(book), _parameters(parameters)), f"{book}: ")
+    if json:
+        print_json(told)
+    else:
+        margin_text.explanation(Console(), told)
+    if plot is not None:
+        _plot(plot, told)
+
+
+@app.command(name="whatif")
+def what_if(
+    book: BookArgument,
+    trade: Annotated[
+        list[str] | None,
+        typer.Option("--trade", help="INSTRUMENT:SIZE or INSTRUMENT:SIZE@PRICE; at the mark where no price is given."),
+    ] = None,
+    cash: Annotated[str, typer.Option("--cash", help="USD that come in; out where negative.")] = "0",
+    collateral: Annotated[
+        list[str] | None, typer.Option("--collateral", help="UNDERLYING:AMOUNT that comes in; out where negative.")
+    ] = None,
+    parameters: ParametersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The margin of a book as it is, and as it would be after trades and transfers.
+
+    Example: keeper margin whatif examples/margin_book.json --trade ETH-PERP:-2@3000 --cash 500
+    """
+
+    def run() -> tuple[Book, AccountReport, AccountReport]:
+        read = read_book(_load(book))
+        model = Xpm(_parameters(parameters), read.listing)
+        trades = [_trade(text, model, read) for text in trade or []]
+        transfers = [Transfer(_units("--cash", cash)), *(_transfer(text, read) for text in collateral or [])]
+        answer = whatif(read.portfolio, read.marks, model, trades, transfers)
+        return read, answer.before, answer.after
+
+    _, before, after = _say_which(run, f"{book}: ")
+    if json:
+        print_json(
+            {"before": _figures(before), "after": _figures(after), "changeOfFree": (after.free - before.free) / UNIT}
+        )
+    else:
+        margin_text.comparison(Console(), _figures(before), _figures(after))
+
+
+@app.command()
+def models(json: JsonOption = False) -> None:
+    """The margin models there are, and xpm's parameters."""
+    parameters = default_parameters()
+    if json:
+        described = [
+            {"name": m.name, "summary": m.summary, "book": m.book, "deployable": m.deployable} for m in DESCRIBED
+        ]
+        print_json(
+            {
+                "models": described,
+                "parametersHash": "0x" + parameters.hash().hex(),
+                "parameters": json_module.loads(parameters.canonical_json()),
+            }
+        )
+        return
+    console = Console()
+    table = Table("model", "", "its books", "runs a deployment", box=None, padding=(0, 2, 1, 0))
+    for each in DESCRIBED:
+        table.add_row(f"[bold]{each.name}[/]", each.summary, each.book, "yes" if each.deployable else "no")
+    console.print(table)
+    console.print(f"parameters shipped for xpm: 0x{parameters.hash().hex()}")
+
+
+@app.command()
+def bench(
+    accounts: Annotated[int, typer.Option("--accounts", min=1000, help="Accounts of the main measure.")] = 1_000_000,
+    scaling: Annotated[str, typer.Option("--scaling", help="More numbers of accounts.")] = "10000,100000,1000000",
+    json: JsonOption = False,
+) -> None:
+    """Accounts per second, against scipy in the same process and against this machine's limits.
+
+    Example: keeper margin bench --accounts 200000 --scaling 10000,100000
+    """
+    try:
+        counts = tuple(int(part) for part in scaling.split(",") if part.strip())
+    except ValueError:
+        raise Failure(f"--scaling: {scaling!r}, wanted whole numbers with commas between") from None
+    console = Console(stderr=True)
+    found = measure(accounts, counts, (lambda text: None) if json else lambda text: console.print(f"  {text}"))
+    if json:
+        print_json(found)
+    else:
+        margin_text.measures(Console(), found)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _explained(data: Any, parameters: MarginParameters) -> dict[str, Any]:
+    book = read_book(data)
+    model = Xpm(parameters, book.listing)
+
+    def position(part: Held) -> str:
+        return book.names.get(part.asset) or name_of(part.asset)
+
+    pieces = {
+        "position": book.pieces(position),
+        "chain": book.pieces(lambda part: part.chain),
+        "protocol": book.pieces(lambda part: part.protocol or "none named"),
+        "underlying": book.pieces(lambda part: model.underlying(part.asset)),
+    }
+    return explain_fully(book.portfolio, book.marks, model, pieces)
+
+
+def _plot(path: Path, told: dict[str, Any]) -> None:
+    try:
+        margin_pictures.write(path, told)
+    except margin_pictures.NoPicture as error:
+        raise Failure(str(error)) from None
+    typer.echo(f"wrote {path}", err=True)
+
+
+def _figures(report: AccountReport) -> dict[str, Any]:
+    return {
+        "status": report.status,
+        "equity": report.equity / UNIT,
+        "initialMargin": report.initial_margin / UNIT,
+        "maintenanceMargin": report.maintenance_margin / UNIT,
+        "free": report.free / UNIT,
+    }
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json_module.loads(path.read_text("utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise Failure(f"{path}: no JSON: {error}") from None
+
+
+def _parameters(path: Path | None) -> MarginParameters:
+    try:
+        return default_parameters() if path is None else load_parameters(path)
+    except ParameterError as error:
+        raise Failure(str(error)) from None
+
+
+def _say_which(run: Callable[[], Any], prefix: str) -> Any:
+    try:
+        return run()
+    except ERRORS as error:
+        raise Failure(f"{prefix}{error}") from None
+
+
+def _trade(text: str, model: Xpm, book: Book) -> Trade:
+    name, colon, rest = text.partition(":")
+    size, at, price = rest.partition("@")
+    if not colon:
+        raise UnknownName(f"--trade {text!r}, wanted INSTRUMENT:SIZE or INSTRUMENT:SIZE@PRICE")
+    asset = parse_name(name)
+    mark = model.price(asset, book.marks)
+    return Trade(asset, _units("--trade", size), _units("--trade", price) if at else mark)
+
+
+def _transfer(text: str, book: Book) -> Transfer:
+    underlying, _, amount = text.partition(":")
+    held = [asset for asset in book.portfolio.collateral if book.listing.underlying_of(asset) == underlying]
+    if not held or not is_token(held[0]):
+        raise UnknownName(f"--collateral {text!r}: the book holds no collateral of {underlying!r}")
+    return Transfer(_units("--collateral", amount), held[0])
+
+
+def _units(option: str, text: str) -> int:
+    try:
+        value = Decimal(text) * UNIT
+        if not value.is_finite() or value != int(value):
+            raise ValueError
+    except (InvalidOperation, ValueError):
+        raise UnknownName(f"{option}: {text!r}, wanted a number of up to 18 decimals") from None
+    return int(value)

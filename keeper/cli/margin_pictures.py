@@ -1,0 +1,122 @@
+"""Margins as pictures: a heat map per underlying, the distribution of losses; PNG, SVG, or HTML that needs nothing."""
+
+from __future__ import annotations
+
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+_VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
+
+
+class NoPicture(ValueError):
+    """A picture that cannot be made; the message says what is missing."""
+
+
+def write(path: Path, told: dict[str, Any]) -> None:
+    """Draw an explanation; the ending of the file's name says how.
+
+    Raises:
+        NoPicture: another ending, matplotlib missing, or a folder that cannot be written to.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "svg", "html"):
+        raise NoPicture(f"--plot {path}: wanted a file that ends in .png, .svg or .html")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NoPicture("pictures want matplotlib: pip install 'keeper[plots]'") from None
+    names = [n for n in told["liquidationPrices"] if any(r["pnl"] for r in told["scenarios"] if r["block"] == n)]
+    rows = len(names) + 1
+    figure = Figure(figsize=(11, 2.3 * len(names) + 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title(told), fontsize=11)
+    axes = figure.subplots(rows, 1, squeeze=False, gridspec_kw={"height_ratios": [1.0] * len(names) + [1.5]})[:, 0]
+    for axis, name in zip(axes, names, strict=False):
+        _heat_map(axis, name, told["scenarios"])
+    _distribution(axes[-1], told["scenarios"])
+    drawn = io.BytesIO()
+    figure.savefig(
+        drawn, format="png" if kind == "png" else "svg", dpi=110, metadata=None if kind == "png" else {"Date": None}
+    )
+    content = drawn.getvalue()
+    if kind == "html":
+        content = _page(told, content.decode()).encode()
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise NoPicture(f"--plot {path}: {error.strerror}") from None
+
+
+def title(told: dict[str, Any]) -> str:
+    return (
+        f"{told['status'].replace('_', ' ')}: equity {told['equity']['total']:,.2f}, initial margin "
+        f"{told['initialMargin']:,.2f}, maintenance margin {told['maintenanceMargin']:,.2f} USD"
+    )
+
+
+def _heat_map(axis: Any, name: str, scenarios: list[dict[str, Any]]) -> None:
+    cells = {row["move"]: row["pnl"] for row in scenarios if row["block"] == name}
+    moves = [move for move in cells if "," not in move and "×" not in move]
+    tails = [move for move in cells if "×" in move]
+    columns = [*moves, *tails]
+    # Tails have one vol only.
+    values = [
+        [cells[move + suffix] for move in moves]
+        + [cells[tail] if suffix == ", vol up" else float("nan") for tail in tails]
+        for _, suffix in _VOLS
+    ]
+    most = max(abs(value) for value in cells.values()) or 1.0
+    axis.imshow(values, cmap="RdYlGn", vmin=-most, vmax=most, aspect="auto")
+    axis.set_title(f"{name}: profit and loss by move of price and vol, USD", fontsize=10, loc="left")
+    axis.set_xticks(
+        range(len(columns)), [c.removesuffix(", vol up").replace(" × ", "\n× ") for c in columns], fontsize=8
+    )
+    axis.set_yticks(range(len(_VOLS)), [said for said, _ in _VOLS], fontsize=8)
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value == value:
+                axis.text(x, y, f"{value:,.0f}", ha="center", va="center", fontsize=7)
+
+
+def _distribution(axis: Any, scenarios: list[dict[str, Any]]) -> None:
+    axis.set_title(
+        "two-day profit and loss over the past, USD; lines: expected shortfall 97.5 %", fontsize=10, loc="left"
+    )
+    for block, said, color in (("history", "filtered days", "#31688e"), ("stress", "stressed days", "#d1495b")):
+        values = sorted(row["pnl"] for row in scenarios if row["block"] == block)
+        if not values:
+            continue
+        mass = len(values) * 0.025
+        whole = int(mass)
+        shortfall = (sum(values[:whole]) + (mass - whole) * values[whole]) / mass
+        axis.hist(values, bins=60, alpha=0.55, color=color, label=said)
+        axis.axvline(shortfall, color=color, linestyle="--", linewidth=1.2)
+    if axis.has_data():
+        axis.legend(fontsize=8)
+    axis.tick_params(labelsize=8)
+
+
+def _page(told: dict[str, Any], picture: str) -> str:
+    """One file with the picture, and every requirement in a table."""
+    rows = "".join(
+        f"<tr><td>{html.escape(row['term'])}</td><td>{html.escape(row['scenario'])}</td>"
+        + "".join(f"<td>{row[name]:,.2f}</td>" for name in ("pnl", "initial", "maintenance"))
+        + "</tr>"
+        for row in sorted(told["terms"], key=lambda row: -row["initial"])
+    )
+    style = (
+        "body{font:14px system-ui;margin:2em auto;max-width:1100px}table{border-collapse:collapse}"
+        "td,th{padding:.3em .8em;text-align:right}td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}"
+        "tr:nth-child(even){background:#f4f4f4}svg{width:100%;height:auto}"
+    )
+    heads = "".join(
+        f"<th>{name}</th>" for name in ("requirement", "set by", "profit or loss", "initial", "maintenance")
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Margin</title><style>{style}</style>'
+        f"<h1>{html.escape(title(told))}</h1>{picture[picture.index('<svg') :]}"
+        f"<table><tr>{heads}</tr>{rows}</table></html>\n"
+    )

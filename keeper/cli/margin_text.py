@@ -1,0 +1,185 @@
+"""Margins in the terminal: figures, the scenario heat map, the distribution of losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
+_BINS = 48
+
+
+def report(console: Console, figures: dict[str, Any]) -> None:
+    """One evaluation: its plain figures, then what is made of lists."""
+    table = Table(box=None, show_header=False)
+    for name, value in figures.items():
+        if isinstance(value, float | int) and not isinstance(value, bool):
+            table.add_row(name.replace("_", " "), f"{value:,.6f}")
+        elif isinstance(value, str):
+            table.add_row(name.replace("_", " "), value)
+    console.print(table)
+    if "terms" in figures:
+        terms(console, figures["terms"])
+
+
+def explanation(console: Console, told: dict[str, Any]) -> None:
+    equity = told["equity"]
+    console.print(
+        f"[bold]{told['status'].replace('_', ' ')}[/]: equity {equity['total']:,.2f}, initial margin "
+        f"{told['initialMargin']:,.2f}, maintenance margin {told['maintenanceMargin']:,.2f}, "
+        f"free {told['free']:,.2f} USD"
+    )
+    console.print(
+        f"equity is cash {equity['cash']:,.2f}, mark to market {equity['markToMarket']:,.2f}, collateral after "
+        f"haircuts {equity['collateral']:,.2f}; reservations take {told['reserved']:,.2f} of margin"
+    )
+    terms(console, told["terms"])
+    for name in told["liquidationPrices"]:
+        heat_map(console, name, told["scenarios"])
+    distribution(console, told["scenarios"])
+    _netting(console, told["nettingBy"])
+    _prices(console, told["liquidationPrices"])
+    _cure(console, told["cure"])
+
+
+def terms(console: Console, rows: list[dict[str, Any]]) -> None:
+    table = Table("requirement", "set by", "profit or loss", "initial", "maintenance", box=None, title_justify="left")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in sorted(rows, key=lambda row: -row["initial"]):
+        figures = (f"{row[name]:,.2f}" for name in ("pnl", "initial", "maintenance"))
+        table.add_row(row["term"], row["scenario"], *figures)
+    console.print()
+    console.print(table)
+
+
+def heat_map(console: Console, underlying: str, scenarios: list[dict[str, Any]]) -> None:
+    """The grid of one underlying: moves across, vols down, losses red."""
+    cells = {row["move"]: row["pnl"] for row in scenarios if row["block"] == underlying}
+    moves = [name for name in cells if "," not in name and "×" not in name]
+    tails = [name for name in cells if "×" in name]
+    if not any(cells.values()):
+        return
+    most = max(abs(value) for value in cells.values()) or 1.0
+    table = Table(
+        "", *moves, box=None, padding=(0, 0), title=f"{underlying}: profit and loss, USD", title_justify="left"
+    )
+    for said, suffix in _VOLS:
+        table.add_row(said + " ", *(_cell(cells[move + suffix], most) for move in moves))
+    console.print()
+    console.print(table)
+    row = Text("tails: ")
+    for name in tails:
+        row.append(name.removesuffix(", vol up") + " ").append_text(_cell(cells[name], most)).append("  ")
+    console.print(row)
+
+
+def distribution(console: Console, scenarios: list[dict[str, Any]]) -> None:
+    """Profits and losses of the historical days, as bars; the tail that counts is red."""
+    for block, said in (("history", "filtered days"), ("stress", "stressed days")):
+        values = sorted(row["pnl"] for row in scenarios if row["block"] == block)
+        if not values or values[0] == values[-1]:
+            continue
+        counts, low, width = bins(values, _BINS)
+        tail = values[max(0, int(len(values) * 0.025) - 1)]
+        bars = Text(f"{said} {values[0]:>12,.0f} ")
+        for i, count in enumerate(counts):
+            height = _BARS[min(8, -(-count * 8 // max(counts)))]
+            bars.append(height, style="red" if low + i * width <= tail else "green")
+        console.print()
+        console.print(bars.append(f" {values[-1]:,.0f}"))
+
+
+def bins(values: list[float], count: int) -> tuple[list[int], float, float]:
+    """Counts in `count` bins of equal width, the lowest edge, the width."""
+    low, width = values[0], (values[-1] - values[0]) / count
+    counts = [0] * count
+    for value in values:
+        counts[min(count - 1, int((value - low) / width))] += 1
+    return counts, low, width
+
+
+def comparison(console: Console, before: dict[str, Any], after: dict[str, Any]) -> None:
+    table = Table("", "before", "after", "change", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, said in (
+        ("equity", "equity"),
+        ("initialMargin", "initial margin"),
+        ("maintenanceMargin", "maintenance margin"),
+        ("free", "free"),
+    ):
+        one, other = before[name], after[name]
+        table.add_row(said, f"{one:,.2f}", f"{other:,.2f}", f"{other - one:+,.2f}")
+    table.add_row("status", before["status"].replace("_", " "), after["status"].replace("_", " "), "")
+    console.print(table)
+
+
+def measures(console: Console, found: dict[str, Any]) -> None:
+    table = Table("accounts", "seconds", "accounts/s", "peak memory", box=None)
+    for column in table.columns:
+        column.justify = "right"
+    for row in found["scaling"]:
+        table.add_row(
+            f"{row['accounts']:,}",
+            f"{row['seconds']:.3f}",
+            f"{row['accounts_per_second']:,.0f}",
+            f"{row['peak_memory_bytes'] / 2**20:,.0f} MiB",
+        )
+    console.print(table)
+    limits = found["limits"]
+    console.print(
+        f"{found['ratio']:.1f} times scipy's {found['scipy_accounts_per_second']:,.0f} accounts/s in this process; "
+        f"greatest relative difference {found['greatest_relative_difference']:.1e}\n"
+        f"1 % of the accounts changed: {1e3 * found['one_percent_changed_seconds']:.1f} ms; marks moved, all priced "
+        f"and evaluated again: {1e3 * found['marks_moved_seconds']:,.0f} ms\n"
+        f"what-if on 80 options: {found['whatif_milliseconds']:.2f} ms at marks already priced, "
+        f"{found['whatif_cold_milliseconds']:.1f} ms at new ones\n"
+        f"of {limits['microseconds_per_account']:.2f} µs an account: products {limits['share_of_products']:.0%}, tails "
+        f"{limits['share_of_tails']:.0%}, the rest {limits['share_of_the_rest']:.0%}\n"
+        f"products: {limits['multiply_adds_per_second'] / 1e9:.1f} of "
+        f"{limits['multiply_adds_per_second_in_cache'] / 1e9:.1f} G multiply-adds/s that loops in the first cache "
+        f"reach, reading rows at {limits['row_bytes_per_second'] / 1e9:.0f} GB/s; from memory come "
+        f"{limits['bytes_per_second_from_memory'] / 1e9:.0f} GB/s"
+    )
+
+
+def _cell(value: float, most: float) -> Text:
+    strength = min(1.0, abs(value) / most) ** 0.6
+    red, green = (int(60 + 175 * strength), 40) if value < 0 else (30, int(60 + 110 * strength))
+    return Text(f"{value:>9,.0f} ", style=f"white on rgb({red},{green},50)" if value else "dim")
+
+
+def _netting(console: Console, ways: dict[str, dict[str, Any]]) -> None:
+    table = Table("netting", "standing alone", "as one portfolio", "saved", "efficiency", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for way, found in ways.items():
+        efficiency = f"{found['efficiency']:.2f} ×" if found["efficiency"] else ""
+        figures = (f"{found[name]:,.2f}" for name in ("standaloneSum", "portfolio", "benefit"))
+        table.add_row(f"by {way}", *figures, efficiency)
+    console.print()
+    console.print(table)
+
+
+def _prices(console: Console, prices: dict[str, dict[str, Any]]) -> None:
+    console.print()
+    for name, found in prices.items():
+        ends = [
+            f"{way} {found[way]:,.2f} ({found[way] / found['price'] - 1:+.1%})"
+            for way in ("below", "above")
+            if found[way] is not None
+        ]
+        console.print(f"{name} at {found['price']:,.2f} is liquidated " + (" and ".join(ends) or "at no price"))
+
+
+def _cure(console: Console, cure: dict[str, Any]) -> None:
+    if not cure["cashToInitialMargin"]:
+        return
+    console.print(f"\nback to initial margin: {cure['cashToInitialMargin']:,.2f} USD of cash")
+    for each in cure["closing"][:5]:
+        console.print(f"  or close {each['close']:g} of {each['position']} ({each['share']:.0%})")
