@@ -1,0 +1,205 @@
+"""The liquidation plan: CM-41 at every corner and between them, initial margin restored, near the cheapest there is."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from option_books import LAWFUL, MARKS, PARAMETERS, UNIVERSE, option
+from worlds import A, B, C, usd
+
+from keeper.clearing.plan import LOT, MOST_LEGS, Leg, Offered, Plan, Sale, broken, plan_legs, priced
+from keeper.margin.portfolio import Portfolio
+from keeper.margin.valuation import Valuation
+from keeper.state.batch import UNIT
+from keeper.state.ids import AssetId, Kind, account_id, is_token, perpetual
+from keeper.state.world import MarginAccount
+
+ACCOUNT = MarginAccount(account_id(b"\xa1" * 20), (A, B, C))
+BTC, ETH, SOL = (perpetual(name) for name in ("BTC", "ETH", "SOL"))
+FEE = 10**18
+
+
+def sale(held: dict[tuple[int, AssetId], float], equity: float, fee: int = FEE) -> Sale:
+    """An account with these positions by chain, and so much equity."""
+    offered = tuple(
+        Offered(chain_id, asset, round(size * 10**6) * LOT) for (chain_id, asset), size in sorted(held.items()) if size
+    )
+    net: dict[AssetId, int] = {}
+    for position in offered:
+        net[position.asset] = net.get(position.asset, 0) + position.size
+    positions = {asset: size for asset, size in sorted(net.items()) if size}
+    valuation = Valuation.of(MARKS, LAWFUL, {*net})
+    book = Portfolio(ACCOUNT, 0, positions, {})
+    marked = valuation.net_cash(book) // (10**4 * UNIT)
+    return Sale(replace(book, cash=usd(equity) - marked), offered, valuation, PARAMETERS.concession, fee)
+
+
+def requirements(s: Sale, closed: dict[Offered, float] | None = None) -> tuple[float, float]:
+    v = s.valuation.scenario_pnl([s.portfolio])[0]
+    for position, size in (closed or {}).items():
+        v = v - size * s.row(position)
+    initial, maintenance = s.valuation.scenarios.requirements(v)
+    return float(initial), float(maintenance)
+
+
+def at_share(held: dict[tuple[int, AssetId], float], share: float) -> Sale:
+    """Equity at a share of the maintenance margin."""
+    return sale(held, share * requirements(sale(held, 0))[1])
+
+
+TRADABLE = [asset for asset in UNIVERSE if not is_token(asset)]
+held_books = st.dictionaries(
+    st.tuples(st.sampled_from([A, B, C]), st.sampled_from(TRADABLE)),
+    st.floats(-20, 20).filter(lambda size: abs(size) >= 0.01),
+    min_size=1,
+    max_size=10,
+)
+
+
+def test_one_perpetual_by_hand() -> None:
+    # Long 10 ETH at 3,000: IM 5,340, MM 4,200. Equity 4,000, q = 0.952. A unit frees 534 of IM and 420 of MM; it
+    # concedes at most 10 % of 420 = 42. CM-41 allows q · 420 = 400, so nothing is scaled down. Closing s:
+    # 4,000 − 42 s − 1 ≥ 534 (10 − s): s = 1,341 / 492 = 2.7256.
+    plan = plan_legs(sale({(A, ETH): 10}, 4_000))
+    (leg,) = plan.legs
+    assert leg.size / UNIT == pytest.approx(1_341 / 492, abs=3e-6)
+    assert leg.concession / UNIT == pytest.approx(42, abs=1e-5)
+    assert plan.restores
+    assert plan.equity == pytest.approx(plan.initial, abs=1e-2)
+
+
+def test_no_single_fill_strips_a_hedge() -> None:
+    """Long 10 on B, short 9 on C: the short alone would leave 10 naked, so only the long is offered."""
+    plan = plan_legs(at_share({(B, ETH): 10, (C, ETH): -9}, 0.5))
+    assert [leg.position.chain_id for leg in plan.legs] == [B]
+    assert plan.restores
+    assert plan.legs[0].size / UNIT <= 1
+
+
+def test_legs_on_several_chains_where_one_position_is_not_enough() -> None:
+    plan = plan_legs(at_share({(A, ETH): 5, (B, ETH): 5, (C, BTC): 0.3, (A, SOL): 100}, 0.3))
+    assert len(plan.legs) >= 2
+    assert plan.restores
+
+
+def test_a_vertical_spread_with_nothing_to_sell_safely_has_no_plan_or_a_safe_one() -> None:
+    """Short a call, covered by a long further out: the long may not be sold alone."""
+    near, far = option("ETH", Kind.CALL, 2, 1.0), option("ETH", Kind.CALL, 2, 1.2)
+    s = at_share({(A, near): -10, (A, far): 10}, 0.5)
+    plan = plan_legs(s)
+    assert broken(s, plan.legs) == []
+    long_only = [leg for leg in plan.legs if leg.position.asset == far]
+    assert not long_only or len(plan.legs) > 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(held_books, st.floats(0.05, 0.98), st.integers(0, 2**32 - 1))
+@pytest.mark.cm("CM-41")
+def test_cm_41_no_fill_of_a_plan_makes_the_account_worse(
+    held: dict[tuple[int, AssetId], float], share: float, seed: int
+) -> None:
+    """At every corner, and at fills in between: equity − q · MM stays at least 0."""
+    s = at_share(held, share)
+    equity, (_, before) = s.equity, requirements(s)
+    assume(before > 10)
+    plan = plan_legs(s)
+    event(f"{len(plan.legs)} legs, {'restores' if plan.restores else 'does not restore'}")
+    assert len(plan.legs) <= MOST_LEGS
+    assert broken(s, plan.legs) == []
+    q = equity / before
+    random = np.random.default_rng(seed)
+    fills = [
+        *itertools.product((0.0, 1.0), repeat=min(len(plan.legs), 5)),
+        *random.random((10, len(plan.legs))).tolist(),
+    ]
+    for fill in fills:
+        shares = dict(zip(plan.legs, fill, strict=False))
+        cost = sum(part * leg.cost / UNIT for leg, part in shares.items())
+        _, after = requirements(s, {leg.position: part * leg.size / UNIT for leg, part in shares.items()})
+        assert equity - cost - q * after >= -1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(held_books, st.floats(0.5, 0.98))
+def test_a_directional_book_is_restored(held: dict[tuple[int, AssetId], float], share: float) -> None:
+    """With perpetuals all on one side every leg helps, and the plan reaches initial margin."""
+    long = {(chain, perpetual("ETH")): abs(size) for (chain, _), size in held.items()}
+    s = at_share(long, share)
+    assume(s.equity > 20)  # flat fees are not what this is about
+    plan = plan_legs(s)
+    assert plan.restores
+    assert broken(s, plan.legs) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(held_books, st.floats(0.01, 3.0))
+def test_cm_41_an_insolvent_book_shrinks_and_its_shortfall_does_not_grow(
+    held: dict[tuple[int, AssetId], float], below: float
+) -> None:
+    s = at_share(held, -below)
+    _, before = requirements(s)
+    assume(before > 10)
+    plan = plan_legs(s)
+    assert broken(s, plan.legs) == []
+    assert plan.maintenance - plan.equity <= before - s.equity + 1e-4
+    if plan.legs:
+        assert plan.maintenance < before
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize(
+    "held",
+    [
+        {(A, ETH): 10.0, (B, BTC): 0.4},
+        {(A, ETH): 10.0, (B, BTC): -0.4, (C, SOL): 50.0},
+        {(A, ETH): 10.0, (B, ETH): -4.0, (C, BTC): 0.2},
+        {(A, ETH): 4.0, (B, option("ETH", Kind.CALL, 2, 1.0)): -8.0},
+        {(A, option("ETH", Kind.PUT, 2, 0.9)): -8.0, (C, option("BTC", Kind.CALL, 1, 1.2)): -1.0},
+    ],
+)
+def test_the_cost_is_near_the_least_that_a_search_of_all_sizes_finds(
+    held: dict[tuple[int, AssetId], float], share: float
+) -> None:
+    """Against every combination of sizes in twelfths: never more than a tenth dearer than the cheapest that is safe."""
+    s = at_share(held, share)
+    plan = plan_legs(s)
+    cheapest = brute_force(s, 12)
+    if cheapest is None:
+        return
+    assert plan.restores
+    # Twelfths are coarser than the plan's lots, which is why it is often cheaper.
+    assert plan.cost <= 1.10 * cheapest + FEE
+
+
+def brute_force(s: Sale, steps: int) -> int | None:
+    """The least cost of any plan with sizes in so many parts of each position, at the concessions of plans."""
+    best: int | None = None
+    for parts in itertools.product(range(steps + 1), repeat=len(s.offered)):
+        sizes = {p: abs(p.size) * part // steps // LOT * LOT for p, part in zip(s.offered, parts, strict=True) if part}
+        legs = priced(s, sizes)
+        if not legs:
+            continue
+        cost = sum(leg.cost for leg in legs)
+        initial, _ = requirements(s, {leg.position: leg.size / UNIT for leg in legs})
+        if s.equity - cost / UNIT >= initial and (best is None or cost < best):
+            best = cost
+    return best
+
+
+def test_what_is_wrong_with_a_plan_is_named() -> None:
+    s = at_share({(B, ETH): 10, (C, ETH): -9}, 0.5)
+    long, short = sorted(s.offered, key=lambda p: -p.size)
+    fine = Leg(long, UNIT // 2, 0, 0)
+    assert broken(s, [fine]) == []
+    assert "more than they free" in broken(s, [Leg(short, UNIT, 0, FEE)])[0]
+    assert "no such position" in broken(s, [Leg(Offered(A, ETH, UNIT), UNIT, 0, 0)])[0]
+    assert "it closes" in broken(s, [replace(fine, size=11 * UNIT)])[0]
+    assert "concession" in broken(s, [replace(fine, concession=10**21)])[0]
+    assert "two legs" in broken(s, [fine, replace(fine, size=1)])[0]
+    assert "at most 8" in broken(s, [fine] * 9)[0]
+    assert isinstance(plan_legs(s), Plan)
