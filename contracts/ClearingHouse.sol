@@ -14,7 +14,7 @@ import {AssetLib} from "./libraries/AssetLib.sol";
 import {Errors} from "./libraries/Errors.sol";
 import {Events} from "./libraries/Events.sol";
 import {HashLib} from "./libraries/HashLib.sol";
-import {LiquidationLeaf, Order, Permit, Takeover, Trade} from "./libraries/Types.sol";
+import {LiquidationLeaf, MarkLeaf, Move, Order, Permit, Takeover, Trade} from "./libraries/Types.sol";
 
 /// @title ClearingHouse
 /// @notice The central counterparty of one chain: all cash, all positions, and their liquidation.
@@ -120,6 +120,43 @@ contract ClearingHouse is IClearingHouse {
         _pay(buyer, AccountLib.FEES, fee);
         _pay(seller, AccountLib.FEES, fee);
         emit Events.Matched(m.maker.asset, m.maker.accountId, m.taker.accountId, m.size, m.price, fee, fee);
+    }
+
+    /// @inheritdoc IClearingHouse
+    function move(
+        Move calldata action,
+        MarkLeaf calldata mark,
+        bytes32[] calldata markProof,
+        Permit calldata permit,
+        bytes calldata permitSignatures
+    ) external {
+        AccountLib.requireOwner(action.from);
+        AccountLib.requireOwner(action.to);
+        if (action.from == action.to) revert Errors.SameAccount(action.from);
+        if (action.amount == 0) revert Errors.ZeroAmount();
+        uint256 size = action.amount.abs();
+        if (action.asset != 0) {
+            if (!action.asset.isPerpetual()) revert Errors.NotTradable(action.asset);
+            if (mark.asset != action.asset) revert Errors.MarkAssetMismatch(action.asset, mark.asset);
+            VERIFIER.checkMark(mark, markProof, MAX_AGE);
+        } else if (action.amount < 0) {
+            revert Errors.NegativeAmount(action.amount);
+        }
+        _consume(permit, permitSignatures, action.from, action.to, HashLib.hash(action));
+
+        if (action.asset == 0) {
+            _pay(action.from, action.to, size);
+            emit Events.Moved(action.from, action.to, 0, action.amount, 0);
+        } else {
+            _movePosition(action, size, mark.price);
+        }
+    }
+
+    function _movePosition(Move calldata action, uint256 size, uint256 price) private {
+        (bytes32 buyer, bytes32 seller) = action.amount > 0 ? (action.to, action.from) : (action.from, action.to);
+        uint256 cost = size.mulDiv(price, UNIT, Math.Rounding.Ceil);
+        _exchange(buyer, seller, action.asset, size, cost, size.mulDiv(price, UNIT));
+        emit Events.Moved(action.from, action.to, action.asset, action.amount, price);
     }
 
     /// @inheritdoc IClearingHouse

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {LiquidationLeaf, MarkLeaf, Order, Permit} from "../libraries/Types.sol";
+import {LiquidationLeaf, MarkLeaf, Move, Order, Permit} from "../libraries/Types.sol";
 
 /// @title IClearingHouse
 /// @notice The central counterparty of one chain: all cash and all positions.
@@ -25,6 +25,19 @@ interface IClearingHouse {
     /// @notice Books one match of two signed orders, permitted for both accounts. Anyone may submit it, or the
     /// submitter an order names.
     function matchOrders(Match calldata m) external;
+
+    /// @notice Moves cash, or a position at its mark, between two accounts of the sender, permitted for both. An
+    /// isolated sub-account gets and returns its margin this way.
+    /// @param action `asset` zero is cash, USD 1e18, and its amount positive; else `to` gets `amount` of a position,
+    /// 1e18, signed, and pays the mark for it: rounded up, `from` receives it rounded down, the fund has the rest.
+    /// @param mark Of the position's instrument, no older than MAX_AGE; not read for cash.
+    function move(
+        Move calldata action,
+        MarkLeaf calldata mark,
+        bytes32[] calldata markProof,
+        Permit calldata permit,
+        bytes calldata permitSignatures
+    ) external;
 
     /// @notice Cancels every order of the account with this nonce. Only the owner.
     function cancelOrder(bytes32 accountId, uint256 nonce) external;

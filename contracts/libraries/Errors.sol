@@ -133,6 +133,10 @@ library Errors {
     error AssetMismatch(bytes32 maker, bytes32 taker);
     /// @notice Not an instrument that trades here.
     error NotTradable(bytes32 asset);
+    /// @notice A move from an account to itself.
+    error SameAccount(bytes32 accountId);
+    /// @notice Cash is moved the other way by naming the accounts the other way.
+    error NegativeAmount(int256 amount);
     /// @notice Both orders are one owner's.
     error SelfMatch(address owner);
     /// @notice The sides do not fit: the match has the maker's side, the taker the other.

@@ -47,6 +47,7 @@ library Events {
         uint256 makerFee,
         uint256 takerFee
     );
+    event Moved(bytes32 indexed from, bytes32 indexed to, bytes32 indexed asset, int256 amount, uint256 price);
     event OrderCancelled(bytes32 indexed accountId, uint256 nonce);
     event Liquidated(
         bytes32 indexed accountId,

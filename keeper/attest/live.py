@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from keeper.clearing.effects import leg_remaining
+from keeper.clearing.effects import is_cash, leg_remaining
 from keeper.margin.listing import Listing
 from keeper.state.actions import Move, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT
@@ -69,7 +69,8 @@ def _act(item: PermitItem, listing: Listing) -> str:
     if isinstance(action, Takeover):
         return f"takeover of {_size(action.asset, action.size)} from 0x{action.liquidated.hex()}"
     if isinstance(action, Move):
-        return f"move of {action.amount / UNIT:g}"
+        what = f"{action.amount / UNIT:g} USD" if is_cash(action) else _size(action.asset, action.amount)
+        return f"move of {what} from 0x{action.source.hex()} to 0x{action.target.hex()}"
     assert isinstance(action, Unlink)
     return f"unlinking of chain {action.chain_id}"
 

@@ -7,16 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keeper.clearing.effects import Effect, effect_of
-from keeper.clearing.exposure import Exposure, Line, LiveEffect, leg_is_live_on, live_effects, takeover_terms
+from keeper.clearing.exposure import (
+    Exposure,
+    Line,
+    LiveEffect,
+    Prices,
+    leg_is_live_on,
+    live_effects,
+    marked_assets,
+    takeover_terms,
+)
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import MarginModel
 from keeper.margin.parameters import MarginParameters
 from keeper.margin.portfolio import portfolio
 from keeper.margin.valuation import Valuation
 from keeper.market.marks import Marks
-from keeper.state.actions import Takeover
 from keeper.state.deployment import Deployment
-from keeper.state.ids import AccountId, AssetId
+from keeper.state.ids import AccountId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import World, component_of
 
@@ -104,8 +112,9 @@ class Refusal:
 def judge(candidate: PermitItem, live: Sequence[LiveItem], context: Context) -> Grant | Refusal:
     """Judge an act against everything else that is live on its accounts.
 
-    `live` may hold dead items and the candidate itself: they do not count. A Trade is judged for both accounts, a
-    Takeover for the taker. Signatures, deadlines and nonces are not judged here, but no Takeover may outlive its leg.
+    `live` may hold dead items and the candidate itself: they do not count. A Trade or a Move is judged for both
+    accounts, a Takeover for the taker. Signatures, deadlines and nonces are not judged here, but no Takeover may
+    outlive its leg.
 
     Returns:
         Grant, or the Refusal of the first account and set of marks that does not pass, in a fixed order.
@@ -165,7 +174,7 @@ class _Case:
         listing, profile = self.context.listing, self.context.deployment.profile
         return [
             effect_of(self.candidate, self.account, listing, profile, terms)
-            for terms in takeover_terms(self.candidate, self.legs, self._takeover_prices())
+            for terms in takeover_terms(self.candidate, self.account.account_id, self.legs, self._takeover_prices())
         ]
 
     def _live_effects(self, acts: Sequence[Effect]) -> list[LiveEffect]:
@@ -180,14 +189,11 @@ class _Case:
             [(self.candidate.chain_id, act) for act in acts],
         )
 
-    def _takeover_prices(self) -> dict[AssetId, int]:
-        """The judged mark of everything that a takeover takes."""
-        taken = {
-            item.action.asset
-            for item in (*self.own, self.candidate)
-            if isinstance(item, PermitItem) and isinstance(item.action, Takeover)
-        }
-        return {asset: self.context.model.price(asset, self.marks) for asset in sorted(taken)}
+    def _takeover_prices(self) -> Prices:
+        """Every judged mark of what a takeover takes or a move moves: it may execute at any of them."""
+        assets = marked_assets((*self.own, self.candidate))
+        price = self.context.model.price
+        return {asset: tuple(price(asset, marks) for marks in self.context.marks) for asset in assets}
 
     def _exposure(self, acts: Sequence[Effect], others: Sequence[LiveEffect]) -> Exposure:
         effects = [*acts, *(other.effect for other in others)]

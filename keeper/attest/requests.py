@@ -5,7 +5,7 @@ No other request is judged, journalled or counted, so nobody fills an account's 
 
 from __future__ import annotations
 
-from keeper.state.actions import Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, AccountId, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -53,14 +53,16 @@ def order_digest(deployment: Deployment, chain_id: int, order: Order) -> bytes:
 
 def permit_for(
     deployment: Deployment,
-    action: Withdraw | Reserve | Takeover | Trade,
+    action: Withdraw | Reserve | Takeover | Trade | Move,
     nonce: int,
     deadline: int,
     orders: tuple[Order, ...] = (),
 ) -> Permit:
-    """The permit that an action needs. For a Trade the maker's account is first and the taker's the counterparty."""
+    """The permit that an action needs. Of a Trade the taker's account is the counterparty, of a Move the target."""
     if isinstance(action, Trade):
         account, counterparty = orders[0].account_id, bytes(orders[1].account_id)
+    elif isinstance(action, Move):
+        account, counterparty = action.source, bytes(action.target)
     else:
         account, counterparty = action.account_id, ZERO32
     return Permit(account, counterparty, struct_hash(action), nonce, deadline, deployment.attestor_set_id)
@@ -82,12 +84,14 @@ def _check_item(item: LiveItem, deployment: Deployment) -> None:
     permit, action = item.permit, item.action
     if item.chain_id not in deployment.chains:
         raise RequestError("unknown_chain", f"no chain {item.chain_id} in this deployment")
-    if not isinstance(action, Withdraw | Trade | Reserve | Takeover):
+    if not isinstance(action, Withdraw | Trade | Reserve | Takeover | Move):
         raise RequestError("unsupported_action", f"{type(action).__name__} is not permitted in this protocol version")
     if permit.attestor_set_id != deployment.attestor_set_id:
         raise RequestError("attestor_set", f"set {permit.attestor_set_id}, ours is {deployment.attestor_set_id}")
     if len(item.orders) != (2 if isinstance(action, Trade) else 0):
         raise RequestError("orders", f"a {type(action).__name__} with {len(item.orders)} orders")
+    if isinstance(action, Move) and owner_of(action.source) != owner_of(action.target):
+        raise RequestError("not_one_owner", "a move is between two accounts of one owner")
     if permit != permit_for(deployment, action, permit.nonce, permit.deadline, item.orders):
         raise RequestError("permit_mismatch", "the permit does not name the action's accounts and hash")
     if isinstance(action, Trade):

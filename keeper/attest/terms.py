@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from keeper.clearing.effects import leg_remaining
+from keeper.clearing.effects import is_cash, leg_remaining
 from keeper.clearing.exposure import legs_for
 from keeper.margin.listing import Listing
-from keeper.state.actions import Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT
-from keeper.state.ids import AccountId
+from keeper.state.ids import AccountId, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import World
 
@@ -35,6 +35,10 @@ def malformed(item: PermitItem, world: World) -> Failed | None:
             return Failed("bad_amount", f"a cash part of {action.cash_part}")
     elif isinstance(action, Takeover):
         amounts = {"size": action.size}
+    elif isinstance(action, Move):
+        if action.source == action.target or owner_of(action.source) != owner_of(action.target):
+            return Failed("not_one_owner", "a move is between two accounts of one owner")
+        amounts = {"amount": action.amount if is_cash(action) else abs(action.amount)}
     else:
         return Failed("unsupported_action", f"a {type(action).__name__} has no effect that is known here")
     for name, amount in amounts.items():

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keeper.margin.listing import Listing, UnknownAsset
-from keeper.state.actions import Order, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import AssetId, token_id
+from keeper.state.ids import ZERO32, AssetId, token_id
 from keeper.state.live import LegItem, PermitItem
 from keeper.state.world import ChainState, MarginAccount
 
@@ -63,11 +63,12 @@ def effect_of(
 
     A withdrawal of the settlement token is cash, of another token collateral. A trade executes at its exact price with
     its fee. A reservation takes margin in full. A takeover, for its taker, needs the `terms`; the liquidated account's
-    side is its leg's.
+    side is its leg's. Moved cash leaves its account as a withdrawal would, so that nobody's own settlement token is
+    drawn through a sub-account; a moved position needs the `terms` for the mark it moves at.
 
     Raises:
         UnknownAsset: the deployment does not list the token withdrawn, or the chain.
-        UnsupportedAction: a Move or an Unlink.
+        UnsupportedAction: an Unlink, or a Takeover or a Move of a position without terms.
     """
     if account.account_id not in item.accounts or item.chain_id not in account.chains:
         return Effect()
@@ -85,6 +86,12 @@ def effect_of(
         return Effect(reserved=action.amount, cash_part=action.cash_part)
     if isinstance(action, Takeover) and terms is not None:
         return fill(action.asset, terms.side * action.size, terms.price, 0)
+    if isinstance(action, Move):
+        side = 1 if account.account_id == action.target else -1
+        if is_cash(action):
+            return Effect(cash=side * action.amount, settlement_out=action.amount if side < 0 else 0)
+        if terms is not None:
+            return fill(AssetId(action.asset), side * action.amount, terms.price, 0)
     raise UnsupportedAction(f"{type(action).__name__} has no effect that is known here")
 
 
@@ -92,6 +99,10 @@ def fill(asset: AssetId, size: int, price: int, fee: int) -> Effect:
     """The effect of buying `size` (selling where negative) at `price`, less a fee."""
     # floor division of the negative payment rounds what is paid up, of the positive one what is received down.
     return Effect(cash=(-size * price) // UNIT - fee, positions={asset: size})
+
+
+def is_cash(action: Move) -> bool:
+    return action.asset == ZERO32
 
 
 def trade_fee(trade: Trade, profile: Profile) -> int:

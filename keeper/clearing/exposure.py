@@ -7,7 +7,7 @@ corner: each item executed in full or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,17 @@ from keeper.margin.listing import Listing
 from keeper.margin.model import Floats
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floor_grain
-from keeper.state.actions import Takeover
+from keeper.state.actions import Move, Takeover
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import AssetId
+from keeper.state.ids import AccountId, AssetId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import MarginAccount, World
 
-from .effects import Effect, TakeoverTerms, effect_of, leg_remaining, leg_side, legs_effect
+from .effects import Effect, TakeoverTerms, effect_of, is_cash, leg_remaining, leg_side, legs_effect
+
+Prices = Mapping[AssetId, tuple[int, ...]]
+"""The price of an asset at every set of marks that is judged at, USD 1e18."""
 
 Exact = NDArray[np.object_]
 """Python's integers: no figure of a margin overflows."""
@@ -189,14 +192,14 @@ def live_effects(
     world: World,
     listing: Listing,
     profile: Profile,
-    prices: dict[AssetId, int],
+    prices: Prices,
     adding: Sequence[tuple[int, Effect]] = (),
 ) -> list[LiveEffect]:
     """What live items would do to `account`, those that do nothing left out; permits first, then legs.
 
     A takeover whose leg is not among `live` may be of either side, and counts as both. Legs can take what the position
     may have become: its final size and everything live, or in `adding` (chain id and effect), that enlarges it there.
-    `prices` are those of the judged marks.
+    `prices` are those of the judged marks, of what takeovers take and moves move.
 
     Raises:
         UnknownAsset, UnsupportedAction: as `effect_of`.
@@ -206,7 +209,7 @@ def live_effects(
     permits: list[tuple[int, LiveEffect]] = []
     for item in ordered:
         if isinstance(item, PermitItem):
-            for terms in takeover_terms(item, legs, prices):
+            for terms in takeover_terms(item, account.account_id, legs, prices):
                 effect = effect_of(item, account, listing, profile, terms)
                 if not effect.nothing:
                     permits.append((item.chain_id, LiveEffect(effect, (item,))))
@@ -228,22 +231,35 @@ def live_effects(
 
 
 def takeover_terms(
-    item: PermitItem, legs: Sequence[LegItem], prices: dict[AssetId, int]
+    item: PermitItem, account: AccountId, legs: Sequence[LegItem], prices: Prices
 ) -> tuple[TakeoverTerms | None, ...]:
     """The terms that a takeover may execute at, one per side that its known legs have, or both where none is known.
 
-    The price is the worst for the taker of the judged mark and the marks of the legs, without any concession.
+    The price is the worst for the taker of the judged marks and the marks of the legs, without any concession. A
+    position is moved at a mark too: the worst of them for `account`.
     """
     action = item.action
+    if isinstance(action, Move) and not is_cash(action):
+        buys = (action.amount > 0) == (account == action.target)
+        marks = prices.get(AssetId(action.asset), (0,))
+        return (TakeoverTerms(1, max(marks) if buys else min(marks)),)
     if not isinstance(action, Takeover):
         return (None,)
     known = legs_for(item, legs)
-    mark = prices.get(action.asset, 0)
     terms = []
     for side in sorted({leg_side(leg) for leg in known} or {-1, 1}):
-        marks = [mark, *(leg.leaf.mark_price for leg in known if leg_side(leg) == side)]
+        of_legs = [leg.leaf.mark_price for leg in known if leg_side(leg) == side]
+        marks = (*prices.get(action.asset, (0,)), *of_legs)
         terms.append(TakeoverTerms(side, max(marks) if side > 0 else min(marks)))
     return tuple(terms)
+
+
+def marked_assets(items: Iterable[LiveItem]) -> list[AssetId]:
+    """What live takeovers take and moves move, whose mark sets what is paid; ascending."""
+    actions = [item.action for item in items if isinstance(item, PermitItem)]
+    taken = {action.asset for action in actions if isinstance(action, Takeover)}
+    moved = {AssetId(action.asset) for action in actions if isinstance(action, Move) and not is_cash(action)}
+    return sorted(taken | moved)
 
 
 def legs_for(item: PermitItem, legs: Iterable[LegItem]) -> list[LegItem]:

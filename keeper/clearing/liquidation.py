@@ -29,15 +29,14 @@ from keeper.margin.parameters import BASIS
 from keeper.margin.portfolio import Portfolio, portfolio
 from keeper.margin.valuation import EXACT, GRAIN, Valuation, ceil_grain, ceil_usd, floor_usd
 from keeper.market.marks import Marks
-from keeper.state.actions import Takeover
 from keeper.state.batch import NO_DEPOSIT_TARGET, UNIT, LiquidationLeaf
 from keeper.state.deployment import Profile
 from keeper.state.ids import ZERO32, AssetId
-from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.live import LegItem, LiveItem
 from keeper.state.world import MarginAccount, World, component_of
 
 from .effects import Effect, leg_remaining, leg_side
-from .exposure import Exposure, Figures, LiveEffect, live_effects
+from .exposure import Exposure, Figures, LiveEffect, live_effects, marked_assets
 
 LOT = 10**12
 """Sizes are whole numbers of 1e-6 units (but for a whole position), concessions of 1e-6 USD per unit."""
@@ -202,7 +201,7 @@ class _Book:
         self.profile = profile
         self.model = model
         self.portfolio: Portfolio = portfolio(world, listing, account)
-        prices = {asset: model.price(asset, marks) for asset in _taken(live)}
+        prices = {asset: (model.price(asset, marks),) for asset in marked_assets(live)}
         self.live = live_effects(account, live, world, listing, profile, prices)
         self.positions = _positions(account, world, live)
         # Positions of several chains that net to nothing are not in the portfolio.
@@ -368,12 +367,6 @@ def _is_leg_of(entry: LiveEffect, position: Position) -> bool:
 
 def _together(effects: Sequence[Effect]) -> Effect:
     return Effect(cash=sum(effect.cash for effect in effects), reserved=sum(effect.reserved for effect in effects))
-
-
-def _taken(live: Sequence[LiveItem]) -> list[AssetId]:
-    """What live takeovers take, ascending."""
-    permits = (item for item in live if isinstance(item, PermitItem))
-    return sorted({item.action.asset for item in permits if isinstance(item.action, Takeover)})
 
 
 def _first(count: int, holds: Callable[[int], bool]) -> int:

@@ -266,7 +266,7 @@ class _Search:
         return self.equity - cost >= float(self._required(self._after(sizes))[0]) + self.sale.reserved + _SLACK
 
     def _after(self, sizes: dict[Offered, int]) -> Floats:
-        after = self.base.copy()
+        after: Floats = self.base.copy()
         for position, size in sizes.items():
             after -= size / UNIT * self.rows[position]
         return after

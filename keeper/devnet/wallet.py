@@ -20,10 +20,10 @@ from keeper.attest.signatures import sign_digest
 from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.chain.transactions import Receipt, Sender
-from keeper.state.actions import Order, Permit, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Order, Permit, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
-from keeper.state.ids import AccountId, Address, AssetId, account_id
+from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id
 from keeper.state.live import PermitItem
 from keeper.state.wire import from_json, to_json
 
@@ -116,6 +116,18 @@ class Wallet:
         data = encode("MarginReservations", "reserve", [to_abi(_as(Reserve, signed.item.action)), *signed.calldata])
         return await self.send(signed.item.chain_id, "reserve", chain.contracts.reservations, data)
 
+    async def move(self, signed: Signed) -> Receipt:
+        """Execute a move; of a position at its mark in the newest batch that the chain holds."""
+        action = _as(Move, signed.item.action)
+        chain = self.deployment.chains[signed.item.chain_id]
+        mark: Any = (ZERO32, 0, 0, 0, 0, 0)
+        proof: list[bytes] = []
+        if action.asset != ZERO32:
+            answer = await self.get(f"/v1/marks/0x{action.asset.hex()}/proof?chain={chain.chain_id}")
+            mark, proof = to_abi(from_json(MarkLeaf, answer["leaf"])), [bytes.fromhex(n[2:]) for n in answer["proof"]]
+        data = encode("ClearingHouse", "move", [to_abi(action), mark, proof, *signed.calldata])
+        return await self.send(chain.chain_id, "move", chain.contracts.clearing_house, data)
+
     async def prove(self, chain_id: int, sub_account: int = 0) -> Receipt:
         """Prove the account's newest leaf to a chain's verifier."""
         proof = await self.get(f"/v1/accounts/0x{self.account(sub_account).hex()}/proof?chain={chain_id}")
@@ -140,7 +152,7 @@ class Wallet:
     async def request(
         self,
         chain_id: int,
-        action: Withdraw | Reserve | Takeover,
+        action: Withdraw | Reserve | Takeover | Move,
         *,
         seconds: int = DEADLINE_SECONDS,
         node: str | None = None,
@@ -154,7 +166,7 @@ class Wallet:
         return await self.submit(self.signed_request(chain_id, action, deadline), node)
 
     def signed_request(
-        self, chain_id: int, action: Withdraw | Reserve | Takeover, deadline: int, nonce: int | None = None
+        self, chain_id: int, action: Withdraw | Reserve | Takeover | Move, deadline: int, nonce: int | None = None
     ) -> PermitItem:
         """The owner's signed request, for a nonce never used before unless one is given."""
         permit = permit_for(self.deployment, action, new_nonce() if nonce is None else nonce, deadline)

@@ -148,7 +148,7 @@ def test_a_leg_takes_no_more_than_the_position_can_become() -> None:
 
 def test_a_takeover_whose_leg_is_not_known_counts_as_either_side() -> None:
     chains = Chains()
-    prices = {ETH: usd(3000)}
+    prices = {ETH: (usd(3000),)}
     both = live_effects(chains.account(), [takeover(1)], chains.world, LISTING, PROFILE, prices)
     assert [e.effect.positions[ETH] for e in both] == [-units(1), units(1)]
     known = live_effects(

@@ -23,6 +23,7 @@ from worlds import (
     OTHER,
     OWNER,
     STRANGER,
+    SUB,
     USDC,
     WETH,
     A,
@@ -34,6 +35,7 @@ from worlds import (
     leg,
     leg_filled,
     marks,
+    move,
     report_of,
     reserve,
     takeover,
@@ -45,13 +47,25 @@ from keeper.attest.permits import Grant, is_live, judge
 from keeper.margin.portfolio import portfolio
 from keeper.market.marks import Marks
 from keeper.state.actions import Reserve, Takeover, Withdraw
-from keeper.state.ids import AccountId
+from keeper.state.ids import ZERO32, AccountId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import ChainState, World, component_of
 
 DUST = 10**13
 """1e-5 USD: figures are rounded to 1e-6, payments to 1e-18."""
-KINDS = ("withdraw", "collateral", "reserve", "cash part", "trade", "make", "swap", "bitcoin", "takeover")
+KINDS = (
+    "withdraw",
+    "collateral",
+    "reserve",
+    "cash part",
+    "trade",
+    "make",
+    "swap",
+    "bitcoin",
+    "takeover",
+    "move",
+    "move cash",
+)
 ACCOUNTS = (OWNER, OTHER)
 
 chain_ids = st.sampled_from([A, B, C])
@@ -74,7 +88,7 @@ class PermitMachine(RuleBasedStateMachine):
     ) -> None:
         """`room` is the free margin of either account at the worst marks."""
         chains = Chains().cash(MAKER, A, 9_000_000).cash(STRANGER, B, -60_000).size(STRANGER, B, 20)
-        chains.linked(MAKER, (A, B, C))
+        chains.linked(MAKER, (A, B, C)).linked(SUB, (A, B, C)).cash(SUB, A, 500)
         for n, account in enumerate(ACCOUNTS):
             chains.linked(account, (A, B, C)).weth(account, A, tokens[n] / 10)
             chains.size(account, A, sizes[2 * n] / 10).size(account, B, sizes[2 * n + 1] / 10)
@@ -169,6 +183,13 @@ class PermitMachine(RuleBasedStateMachine):
             return trade(size, price, chain_id, account, maker=other, deadline=deadline)
         if kind == "bitcoin":
             return trade(round(size / 20, 5) or 0.001, price * 20, chain_id, account, asset=BTC, deadline=deadline)
+        if kind == "move cash":
+            # To the isolated sub-account, or back what it has.
+            back = dollars(report_of(self.final, SUB, chain_id).free) * part
+            pair = (OWNER, SUB) if buys or back < 1 else (SUB, OWNER)
+            return move(round(free * part if pair[0] == OWNER else back, 2), ZERO32, chain_id, *pair, deadline)
+        if kind == "move":
+            return move(size, ETH, chain_id, deadline=deadline)
         end = max(entry.timestamp for entry in self.legs if entry.leaf.account_id == STRANGER) + 60
         return takeover(abs(size) or 0.01, STRANGER, B, account, deadline=min(self.now(B) + deadline % 100 + 1, end))
 
@@ -187,7 +208,9 @@ class PermitMachine(RuleBasedStateMachine):
             return
         item = ready[choice % len(ready)]
         before = report_of(self.head, item.permit.account_id)
-        world = executed(self.head, item, self.leg_for(item))
+        # A position moves at the mark that the chain holds: any that was judged.
+        mark = self.prices[choice % len(self.prices)].prices["ETH"]
+        world = executed(self.head, item, self.leg_for(item), mark)
         self.mined(world, item.chain_id, 1)
         self.executed[self.kinds[item.key]] += 1
         action = item.action
@@ -240,7 +263,7 @@ class PermitMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_is_overdrawn(self) -> None:
         """CM-11: at the heads, where everything that was granted may have happened."""
-        for account in (*ACCOUNTS, MAKER):
+        for account in (*ACCOUNTS, MAKER, SUB):
             for prices in self.prices:
                 report = report_of(self.head, account, prices=prices)
                 assert report.free >= -DUST, (dollars(report.equity), dollars(report.initial_margin))

@@ -142,7 +142,7 @@ def _other(item: PermitItem, **permit_changes: object) -> PermitItem:
         (matched(taker_deadline=DEADLINE - 1), "trade_terms"),
         (leg(1, chain_id=4), "unknown_chain"),
         (PermitItem(A, permit(A, Unlink(ALICE, B), ALICE), Unlink(ALICE, B), ()), "unsupported_action"),
-        (PermitItem(A, permit(A, Move(ALICE, BOB, ETH, 1), ALICE), Move(ALICE, BOB, ETH, 1), ()), "unsupported_action"),
+        (PermitItem(A, permit(A, Move(ALICE, BOB, ETH, 1), ALICE), Move(ALICE, BOB, ETH, 1), ()), "not_one_owner"),
     ],
 )
 def test_what_they_did_not_sign_is_refused_by_name(item: PermitItem, code: str) -> None:
@@ -176,7 +176,7 @@ def rich(*accounts: AccountId) -> Chains:
         (Reserve(OWNER, INTEGRATOR, 5, -1, NOW), "bad_amount"),
         (Takeover(OWNER, OTHER, ETH, -1), "bad_amount"),
         (Takeover(OWNER, OTHER, perpetual("DOGE"), 1), "unknown_asset"),
-        (Move(OWNER, OTHER, ETH, 1), "unsupported_action"),
+        (Move(OWNER, OTHER, ETH, 1), "not_one_owner"),
         (Unlink(OWNER, B), "unsupported_action"),
     ],
 )

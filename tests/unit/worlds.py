@@ -18,7 +18,7 @@ from keeper.margin.portfolio import portfolio
 from keeper.margin.report import AccountReport, evaluate
 from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
-from keeper.state.actions import Action, Order, Permit, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Permit, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import ChainDeployment, Contracts, Deployment, Profile, Token
 from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id, perpetual
@@ -34,6 +34,9 @@ OWNER, OTHER, MAKER, STRANGER = (account_id(bytes([n]) * 20) for n in (0xA1, 0xB
 
 # Without history: initial margins of linear books are then round numbers, and everything is quick.
 PARAMETERS = replace(default_parameters(), returns=None)
+
+SUB = account_id(bytes([0xA1]) * 20, 1)
+"""An isolated sub-account of OWNER."""
 
 _nonces = count(1)
 
@@ -205,6 +208,19 @@ def takeover(
     return PermitItem(chain_id, permit(chain_id, action, account, deadline=deadline), action, ())
 
 
+def move(
+    amount: float,
+    asset: bytes = ZERO32,
+    chain_id: int = A,
+    source: AccountId = OWNER,
+    target: AccountId = SUB,
+    deadline: int = NOW + 60,
+) -> PermitItem:
+    """Of cash unless an asset is named; the target gets it."""
+    action = Move(source, target, asset, usd(amount))
+    return PermitItem(chain_id, permit(chain_id, action, source, target, deadline), action, ())
+
+
 def leg(
     close_limit: float,
     account: AccountId = OWNER,
@@ -221,8 +237,11 @@ def leg(
 # --- what the contracts do ------------------------------------------------------------------------------------------
 
 
-def executed(world: World, item: PermitItem, taken: LegItem | None = None) -> World:
-    """The world after a permit was executed; a takeover takes from the leg `taken` before its concession ripens."""
+def executed(world: World, item: PermitItem, taken: LegItem | None = None, mark: int = 3000 * UNIT) -> World:
+    """The world after a permit was executed; a takeover takes from the leg `taken` before its concession ripens.
+
+    A position moves at `mark`.
+    """
     action, chain_id = item.action, item.chain_id
     used = world[chain_id].used_nonces.set((item.permit.account_id, item.permit.nonce), item.permit.action_hash)
     world = _with(world, chain_id, used_nonces=used)
@@ -254,6 +273,13 @@ def executed(world: World, item: PermitItem, taken: LegItem | None = None) -> Wo
         return exchanged(
             world, chain_id, maker.asset, abs(action.size), action.price, buyer.account_id, seller.account_id
         )
+    if isinstance(action, Move) and action.asset == ZERO32:
+        world = paid(world, chain_id, action.source, -action.amount)
+        return paid(world, chain_id, action.target, action.amount)
+    if isinstance(action, Move):
+        accounts = (action.target, action.source)
+        buyer, seller = accounts if action.amount > 0 else accounts[::-1]
+        return exchanged(world, chain_id, AssetId(action.asset), abs(action.amount), mark, buyer, seller)
     assert isinstance(action, Takeover)
     assert taken is not None
     return leg_filled(world, taken, action.size, 0, action.account_id)

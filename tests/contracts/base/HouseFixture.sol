@@ -255,8 +255,9 @@ abstract contract HouseFixture is VerifierFixture {
         int256 sizes = house.positionOf(AccountLib.FUND, ETH);
         uint256 balances;
         for (uint256 i; i < owners.length; ++i) {
-            cash += house.cashOf(idOf(i));
-            sizes += house.positionOf(idOf(i), ETH);
+            bytes32 isolated = accountOf(ownerOf(i), 1);
+            cash += house.cashOf(idOf(i)) + house.cashOf(isolated);
+            sizes += house.positionOf(idOf(i), ETH) + house.positionOf(isolated, ETH);
             balances += vault.balanceOf(idOf(i), address(weth));
         }
         assertEq(cash, int256(vault.settlementHeld() * 1e12), string.concat("CM-30: cash is the token held, ", when));
