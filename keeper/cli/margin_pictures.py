@@ -24,6 +24,7 @@ def write(path: Path, told: dict[str, Any]) -> None:
     if kind not in ("png", "svg", "html"):
         raise NoPicture(f"--plot {path}: wanted a file that ends in .png, .svg or .html")
     try:
+        from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -38,9 +39,10 @@ def write(path: Path, told: dict[str, Any]) -> None:
         _heat_map(axis, name, told["scenarios"])
     _distribution(axes[-1], told["scenarios"])
     drawn = io.BytesIO()
-    figure.savefig(
-        drawn, format="png" if kind == "png" else "svg", dpi=110, metadata=None if kind == "png" else {"Date": None}
-    )
+    # Without the date and with names of its own in place of random ones, the same book gives the same bytes.
+    form, metadata = ("png", None) if kind == "png" else ("svg", {"Date": None})
+    with rc_context({"svg.hashsalt": "keeper"}):
+        figure.savefig(drawn, format=form, dpi=110, metadata=metadata)
     content = drawn.getvalue()
     if kind == "html":
         content = _page(told, content.decode()).encode()

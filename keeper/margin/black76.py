@@ -81,7 +81,7 @@ def delta(forward: ArrayLike, strike: ArrayLike, vol: ArrayLike, years: ArrayLik
     with np.errstate(divide="ignore", invalid="ignore"):
         moneyness = np.log(f / k)
         d1 = moneyness / deviation + deviation / 2
-    d1 = np.where(deviation > 0, d1, np.sign(moneyness) * np.inf)
+        d1 = np.where(deviation > 0, d1, np.sign(moneyness) * np.inf)
     d1 = np.where(np.isnan(d1), 0.0, d1)
     up = ndtr(d1)
     return np.asarray(np.where(np.asarray(is_call, dtype=bool), up, up - 1.0), dtype=float)

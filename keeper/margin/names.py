@@ -48,7 +48,7 @@ def parse_name(name: str) -> AssetId:
                 raise UnknownName(f"{name!r}: a strike has up to eight decimals")
             kind = Kind.CALL if rest[2] == "C" else Kind.PUT
             return instrument_id(Instrument(kind, underlying, parse_expiry(rest[0]), int(strike)))
-    except (IdError, InvalidOperation, OverflowError) as error:
+    except (IdError, UnknownName, InvalidOperation, OverflowError) as error:
         raise UnknownName(f"{name!r} is no instrument: {error}") from None
     raise UnknownName(f"{name!r} is no instrument: wanted like ETH-PERP, ETH-20261225 or ETH-20261225-3000-C")
 
