@@ -201,7 +201,7 @@ def _explained(data: Any, parameters: MarginParameters) -> dict[str, Any]:
         "protocol": book.pieces(lambda part: part.protocol or "none named"),
         "underlying": book.pieces(lambda part: model.underlying(part.asset)),
     }
-    return explain_fully(book.portfolio, book.marks, model, pieces)
+    return explain_fully(book.portfolio, book.marks, model, pieces) | {"warnings": book.warnings}
 
 
 def _plot(path: Path, told: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ def report(console: Console, figures: dict[str, Any]) -> None:
     console.print(table)
     if "terms" in figures:
         terms(console, figures["terms"])
+    _warnings(console, figures.get("warnings", []))
 
 
 def explanation(console: Console, told: dict[str, Any]) -> None:
@@ -44,6 +45,7 @@ def explanation(console: Console, told: dict[str, Any]) -> None:
     _netting(console, told["nettingBy"])
     _prices(console, told["liquidationPrices"])
     _cure(console, told["cure"])
+    _warnings(console, told["warnings"])
 
 
 def terms(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -175,6 +177,11 @@ def _prices(console: Console, prices: dict[str, dict[str, Any]]) -> None:
             if found[way] is not None
         ]
         console.print(f"{name} at {found['price']:,.2f} is liquidated " + (" and ".join(ends) or "at no price"))
+
+
+def _warnings(console: Console, warnings: list[str]) -> None:
+    for line in warnings:
+        console.print(f"[yellow]warning[/]: {line}")
 
 
 def _cure(console: Console, cure: dict[str, Any]) -> None:

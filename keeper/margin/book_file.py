@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from eth_hash.backends.pysha3 import keccak256
 
 from keeper.market.marks import Curve, Expiry, Marks
-from keeper.market.surface import AtmSkew, SurfaceError, Svi, VolSlice
+from keeper.market.surface import AtmSkew, SurfaceError, Svi, VolSlice, arbitrage
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Token
 from keeper.state.ids import Address, AssetId, Kind, account_id, token_id
@@ -60,6 +60,18 @@ class Book:
     listing: Listing
     parts: tuple[Held, ...]
     names: Mapping[AssetId, str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where the market's smiles admit arbitrage; the book is judged all the same."""
+        return [
+            f"{name}, {found}"
+            for name, curve in sorted(self.marks.curves.items())
+            for found in arbitrage(
+                {expiry: each.smile for expiry, each in curve.expiries.items() if each.smile is not None},
+                self.marks.time,
+            )
+        ]
 
     def pieces(self, by: Callable[[Held], str]) -> dict[str, Portfolio]:
         """What the account holds, split: portfolios without cash by what `by` says of each entry."""

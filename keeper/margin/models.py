@@ -100,6 +100,7 @@ def _xpm(data: Any, parameters: MarginParameters) -> dict[str, Any]:
             }
             for part in parts
         ],
+        "warnings": book.warnings,
     }
 
 

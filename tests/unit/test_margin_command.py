@@ -81,6 +81,16 @@ def test_pictures(tmp_path: Path, kind: str, starts: bytes) -> None:
         assert path.read_bytes() == content
 
 
+def test_smiles_that_admit_arbitrage_are_judged_with_a_warning(tmp_path: Path) -> None:
+    assert json.loads(run("evaluate", str(BOOK), "--json"))["warnings"] == []
+    steep = written(tmp_path, changed("market.ETH.expiries.2027-03-26.vol", 0.1))
+    (line,) = json.loads(run("evaluate", steep, "--json"))["warnings"]
+    assert "ETH, expiry" in line
+    assert "calendar arbitrage" in line
+    assert "warning" in run("evaluate", steep)
+    assert "calendar" in run("explain", steep)
+
+
 def test_what_if_says_before_and_after() -> None:
     answer = json.loads(
         run("whatif", str(BOOK), "--trade", "ETH-PERP:-2@3010", "--cash", "500", "--collateral", "ETH:1", "--json")
