@@ -20,9 +20,10 @@ from keeper.attest.codec import to_abi
 from keeper.chain.rpc import Rpc
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.reader import ChainReader
-from keeper.devnet.wallet import PermitRefused, Wallet
-from keeper.state.actions import Reserve, Withdraw
+from keeper.devnet.wallet import PermitRefused, Wallet, trade
+from keeper.state.actions import Move, Reserve, Withdraw
 from keeper.state.batch import UNIT, MarginLeaf
+from keeper.state.ids import ZERO32, AccountId, AssetId, perpetual
 from keeper.state.wire import from_json, to_json
 
 if TYPE_CHECKING:
@@ -275,6 +276,62 @@ def test_interrupted_a_node_ends_at_once_and_well(cluster: Cluster) -> None:
     assert process.wait(10) == 0
     cluster.start(node.name)
     _until_ready(cluster)
+
+
+# --- isolated accounts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_cash_and_positions_move_to_an_isolated_account_and_count_there(
+    owner: Wallet, devnet: Devnet, cluster: Cluster
+) -> None:
+    """By permits judged for both accounts, executed on chain; what is not free may not leave."""
+    eth = perpetual("ETH")
+    isolated = owner.account(1)
+    await owner.move(await owner.request(A, Move(owner.account(), isolated, ZERO32, 400 * UNIT)))
+    await _eventually(lambda: _has(owner, isolated, 400))
+    with pytest.raises(PermitRefused) as refused:
+        await owner.request(A, Move(owner.account(), isolated, ZERO32, 601 * UNIT))
+    assert refused.value.code == "insufficient_free_margin"
+    async with AsyncExitStack() as open_:
+        maker = Wallet(next(_USERS), devnet.deployment, owner._rpcs, cluster.keeper.url)
+        open_.push_async_callback(maker.aclose)
+        await maker.deposit(A, "USDC", 1_000 * USDC)
+        await _eventually(lambda: _in_batch(maker, 1_000))
+        await trade(maker, owner, A, eth, UNIT // 10, 3_000 * UNIT)
+    await _eventually(lambda: _holds(owner, owner.account(), eth, UNIT // 10))
+    await owner.move(await owner.request(A, Move(owner.account(), isolated, eth, UNIT // 10)))
+    await _eventually(lambda: _holds(owner, isolated, eth, UNIT // 10))
+    (entry,) = (await owner.get(f"/v1/accounts/0x{isolated.hex()}"))["marginAccounts"]
+    # 0.1 ETH at 3,000: 45 of scenarios and 8.4 of the notional; paid for at its mark.
+    assert entry["usd"]["initialMargin"] == pytest.approx(53.4, abs=1e-5)
+    assert entry["usd"]["equity"] == pytest.approx(400, abs=1e-5)
+    assert entry["explain"]["liquidationPrices"]["ETH"]["below"] is None
+
+
+async def _in_batch(wallet: Wallet, usd: int) -> bool:
+    """A quorum knows the account with this equity on A, not this node alone."""
+    try:
+        proof = await wallet.get(f"/v1/accounts/0x{wallet.account().hex()}/proof?chain={A}")
+    except PermitRefused:
+        return False
+    return int(proof["leaf"]["equity"]) == usd * UNIT
+
+
+async def _has(wallet: Wallet, account: AccountId, usd: int) -> bool:
+    return any(entry["usd"]["equity"] == usd for entry in await _margins(wallet, account))
+
+
+async def _holds(wallet: Wallet, account: AccountId, asset: AssetId, size: int) -> bool:
+    held = [holding for entry in await _margins(wallet, account) for holding in entry["holdings"]]
+    return any(int(holding["positions"].get("0x" + asset.hex(), 0)) == size for holding in held)
+
+
+async def _margins(wallet: Wallet, account: AccountId) -> list[dict[str, Any]]:
+    try:
+        return list((await wallet.get(f"/v1/accounts/0x{account.hex()}"))["marginAccounts"])
+    except PermitRefused:
+        return []
 
 
 # --- a chain that stops ---------------------------------------------------------------------------------------------
