@@ -30,10 +30,9 @@ from keeper.margin.valuation import EXACT, Valuation, ceil_usd
 from keeper.state.batch import UNIT
 from keeper.state.ids import AssetId
 
-MOST_LEGS = 8
-LOT = 10**12
-"""Sizes are whole numbers of 1e-6 units (but for a whole position), concessions of 1e-6 USD per unit."""
+from .liquidation import LOT
 
+MOST_LEGS = 8
 _STEPS = 16
 _SLACK = 1e-5
 """USD kept back of what fills may cost, for the rounding of sums of doubles."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from option_books import LAWFUL, MARKS, PARAMETERS, UNIVERSE, option
 from worlds import A, B, C, usd
 
-from keeper.clearing.plan import LOT, MOST_LEGS, Leg, Offered, Plan, Sale, broken, plan_legs, priced
+from keeper.clearing.liquidation import LOT
+from keeper.clearing.plan import MOST_LEGS, Leg, Offered, Plan, Sale, broken, plan_legs, priced
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import Valuation
 from keeper.state.batch import UNIT
