@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keeper.state.batch import UNIT
+from keeper.state.ids import AssetId
 
 from .surface import VolSlice
 
@@ -56,13 +57,16 @@ class Curve:
 class Marks:
     """Underlying → price of a whole unit, USD 1e18; for dated instruments the curves, at `time` (unix seconds).
 
-    `stable` is the price of the settlement token in USD.
+    `stable` is the price of the settlement token in USD. `funding` is the cumulative index of each perpetual, what a
+    long of one unit has paid in total, USD 1e18; `settled` the final price of each expired instrument that has one.
     """
 
     prices: Mapping[str, int]
     curves: Mapping[str, Curve] = field(default_factory=dict)
     time: int = 0
     stable: float = 1.0
+    funding: Mapping[AssetId, int] = field(default_factory=dict)
+    settled: Mapping[AssetId, int] = field(default_factory=dict)
 
 
 def marks_from(

@@ -28,6 +28,9 @@ FUND = AccountId((1).to_bytes(32, "big"))
 """The insurance fund, on each chain."""
 FEES = AccountId((2).to_bytes(32, "big"))
 """Fees, on each chain."""
+CLEARING = AccountId((3).to_bytes(32, "big"))
+"""What is booked on one side only so far, on each chain: funding between touches, expired instruments half settled."""
+_CLAIMS_SUB_ACCOUNT = 2**96 - 1
 
 
 class IdError(ValueError):
@@ -88,6 +91,16 @@ def owner_of(account: AccountId) -> Address:
 
 def sub_account_of(account: AccountId) -> int:
     return int.from_bytes(account[20:], "big")
+
+
+def claims_account(integrator: Address) -> AccountId:
+    """Where an integrator's claimed and unpaid reservations are booked: cash that no permit touches."""
+    return account_id(integrator, _CLAIMS_SUB_ACCOUNT)
+
+
+def has_margin(account: AccountId) -> bool:
+    """Whether an account is an owner's that margin is required of: no reserved id, no integrator's claims."""
+    return owner_of(account) != ZERO_ADDRESS and sub_account_of(account) != _CLAIMS_SUB_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
