@@ -240,9 +240,11 @@ def _input_form(content: BatchContent, deployment: Deployment) -> list[str]:
         faults.append("funding is not that of every underlying's perpetual")
     if settled != sorted(set(settled)):
         faults.append("settlement prices are not ascending by instrument, each once")
-    for entry in inputs.settled:
-        if entry.asset not in dated or parse_instrument(entry.asset).expiry >= inputs.time:
-            faults.append(f"0x{entry.asset.hex()} is settled and not listed, or not expired")
+    faults += [
+        f"0x{asset.hex()} is settled and not listed, or not expired"
+        for asset in settled
+        if asset not in dated or parse_instrument(asset).expiry >= inputs.time
+    ]
     return faults
 
 
@@ -252,9 +254,8 @@ def mark_faults(content: BatchContent, model: MarginModel) -> list[str]:
     Figures may differ by 2e-6 USD or 1e-9 of the mark, the larger: options are priced in floating point.
     """
     faults = []
-    own_marks = {leaf.asset: leaf for leaf in mark_leaves(content.prices, model, [leaf.asset for leaf in content.marks])}
-    for mark in content.marks:
-        own = own_marks[mark.asset]
+    recomputed = mark_leaves(content.prices, model, [leaf.asset for leaf in content.marks])
+    for mark, own in zip(content.marks, recomputed, strict=True):
         figures = (
             ("price", mark.price, own.price),
             ("long requirement", mark.long_requirement, own.long_requirement),

@@ -23,6 +23,7 @@ from worlds import (
     B,
     C,
     Chains,
+    inputs,
     leg,
     marks,
     usd,
@@ -39,6 +40,7 @@ from keeper.attest.batch import (
     with_roots,
 )
 from keeper.attest.codec import cut_hash
+from keeper.market.inputs import SettledInput
 from keeper.market.marks import Marks
 from keeper.state.batch import ChainCut, MarginLeaf, SettlementLeaf
 from keeper.state.ids import FEES, FUND, account_id, perpetual, token_id
@@ -63,7 +65,7 @@ def honest(world: World | None = None, prices: Marks | None = None) -> BatchCont
     world, prices = world or some_chains().world, prices or marks()
     reports = reports_at(world, prices, MODEL, LISTING)
     legs = [leg(1, OWNER, A).leaf]
-    return build_batch(DEPLOYMENT, MODEL, list(reversed(cut_at())), prices, reports, legs, MINIMUM)
+    return build_batch(DEPLOYMENT, MODEL, list(reversed(cut_at())), inputs(prices), reports, legs, MINIMUM)
 
 
 def faults(content: BatchContent, world: World | None = None) -> list[str]:
@@ -100,7 +102,8 @@ def test_an_honest_batch_has_no_fault_and_says_what_it_should() -> None:
     assert (eth.price, eth.long_requirement, eth.short_requirement) == (usd(3000), usd(534), usd(534))
     # A token's long requirement is its haircut, 90, and its scenario loss, 450.
     assert (content.marks[0].long_requirement, content.marks[0].short_requirement) == (usd(540), usd(450))
-    assert content.prices == marks()
+    assert content.prices.prices == marks().prices
+    assert content.prices.time == NOW + 4
     assert content.late == ()
     assert content.chain_cut(B) == cut_at()[1]
     assert content.chain_cut(7) is None
@@ -110,15 +113,15 @@ def test_the_same_inputs_give_the_same_bytes_in_any_order() -> None:
     """A batch is a function of world, cut and marks: whoever has these has its bytes."""
     world, prices = some_chains().world, marks()
     reports = reports_at(world, prices, MODEL, LISTING)
-    one = build_batch(DEPLOYMENT, MODEL, cut_at(), prices, reports, [], MINIMUM)
-    other = build_batch(DEPLOYMENT, MODEL, cut_at()[::-1], prices, reports[::-1], [], MINIMUM)
+    one = build_batch(DEPLOYMENT, MODEL, cut_at(), inputs(prices), reports, [], MINIMUM)
+    other = build_batch(DEPLOYMENT, MODEL, cut_at()[::-1], inputs(prices), reports[::-1], [], MINIMUM)
     assert one == other
     assert one.batch.liquidations_root == bytes(32)
 
 
 def test_a_late_chain_does_not_set_the_time() -> None:
     late = [replace(entry, late=entry.chain_id == A) for entry in cut_at()]
-    content = build_batch(DEPLOYMENT, MODEL, late, marks(), [], [], MINIMUM)
+    content = build_batch(DEPLOYMENT, MODEL, late, inputs(time=NOW + 3), [], [], MINIMUM)
     assert content.batch.timestamp == NOW + 3
     assert content.late == (A,)
     assert structural_faults(content, DEPLOYMENT) == []
@@ -174,8 +177,8 @@ NOBODY = account_id(b"\x77" * 20)
         (with_mark(4, long_requirement=usd(533)), [ETH.hex(), "long requirement 533.000000, ours is 534.000000"]),
         (with_mark(4, short_requirement=0), ["short requirement 0.000000, ours is 534.000000"]),
         (with_mark(0, price=usd(3001)), [token_id(A, WETH).hex(), "price 3001.000000, ours is 3000.000000"]),
-        (with_mark(3, funding_index=1), [BTC.hex(), "funding index and settlement time are zero"]),
-        (with_mark(3, settled_at=NOW), ["funding index and settlement time are zero"]),
+        (with_mark(3, funding_index=UNIT), [BTC.hex(), "funding index 1.000000, ours is 0.000000"]),
+        (with_mark(3, settled_at=NOW), [BTC.hex(), "expiry"]),
     ],
 )
 def test_one_lie_in_a_leaf_is_found(lie: Callable[[BatchContent], BatchContent], names: list[str]) -> None:
@@ -183,12 +186,16 @@ def test_one_lie_in_a_leaf_is_found(lie: Callable[[BatchContent], BatchContent],
     assert any(all(name in fault for name in names) for fault in found), found
 
 
-def test_another_price_is_found_by_its_requirements_and_by_every_account_that_holds_it() -> None:
-    """Prices themselves are judged against one's own; that leaves were computed with them is judged here."""
-    found = faults(with_mark(4, price=usd(3030))(honest()))
+def test_another_index_is_found_by_every_mark_and_account_that_follows_from_it() -> None:
+    """Inputs are judged against one's own; that leaves were computed from them is judged here."""
+    content = honest()
+    found = faults(sealed(content, inputs=inputs(marks(3030))))
     assert any(f"mark 0x{ETH.hex()}: long requirement" in fault for fault in found)
     assert any(f"0x{OWNER.hex()} on chain {A}: equity 1000.000000, ours is 1030.000000" in fault for fault in found)
     assert any(f"mark 0x{token_id(A, WETH).hex()}: price" in fault for fault in found)
+    assert faults(with_mark(4, price=usd(3030))(content)) == [
+        f"mark 0x{ETH.hex()}: price 3030.000000, ours is 3000.000000"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -286,10 +293,17 @@ def cut(position: int, **changes: object) -> Callable[[BatchContent], BatchConte
             lambda c: sealed(c, accounts=(*c.accounts, replace(c.accounts[0], equity=usd(10**6)))),
             "two account leaves for one account and chain",
         ),
-        (lambda c: sealed(c, legs=(*c.legs, leg(1, OWNER, A, asset=BTC).leaf)), "two leg leaves for one account"),
+        (lambda c: sealed(c, legs=(*c.legs, leg(2, OWNER, A).leaf)), "two leg leaves for one account"),
         (
-            lambda c: sealed(c, settlements=(SettlementLeaf(1, OWNER, A, UNIT),)),
-            "settlements are not part of this protocol version",
+            lambda c: sealed(c, settlements=(SettlementLeaf(1, OWNER, A, UNIT), SettlementLeaf(1, OWNER, A, 0))),
+            "two settlement leaves for one cycle, account and chain",
+        ),
+        (lambda c: sealed(c, inputs=replace(c.inputs, time=NOW)), f"inputs of {NOW}, the batch is of {NOW + 4}"),
+        (lambda c: sealed(c, inputs=replace(c.inputs, underlyings=c.inputs.underlyings[:1])), "inputs for BTC, wanted"),
+        (lambda c: sealed(c, inputs=replace(c.inputs, funding=())), "funding is not that of every underlying"),
+        (
+            lambda c: sealed(c, inputs=replace(c.inputs, settled=(SettledInput(ETH, UNIT),))),
+            f"0x{ETH.hex()} is settled and not listed",
         ),
     ],
 )

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.market.marks import FeedReading, MarkError, Marks, marks_from, median, within_tolerance
+from keeper.market.inputs import FundingInput, MarkInputs, SettledInput, UnderlyingInput, advanced, input_faults
+from keeper.market.marks import FeedReading, MarkError, marks_from, median
 from keeper.state.batch import UNIT
+from keeper.state.ids import Instrument, Kind, instrument_id, perpetual
 
 NOW = 1_800_000_000
 SETTLEMENT = {1: "USDC", 2: "USDC", 3: "USDC"}
@@ -100,11 +102,53 @@ def test_median_lies_between_and_does_not_depend_on_order(prices: list[int]) -> 
         assert min(prices) <= median([*prices[1:], 10**40]) <= max(prices[1:])
 
 
-def test_within_tolerance_is_of_ones_own_price_and_names_what_differs() -> None:
-    own = Marks({"BTC": 60000 * UNIT, "ETH": 4000 * UNIT})
-    # 25 bp of 4000 is 10.
-    assert within_tolerance(Marks({"BTC": 60000 * UNIT, "ETH": 4010 * UNIT}), own, 25) == []
-    faults = within_tolerance(Marks({"ETH": 4010 * UNIT + 1, "SOL": UNIT}), own, 25)
-    assert [fault.split(":")[0] for fault in faults] == ["BTC", "ETH", "SOL"]
-    assert "no price given" in faults[0]
-    assert "we have none" in faults[2]
+def test_inputs_are_within_tolerance_of_ones_own_and_what_differs_is_named() -> None:
+    """25 bp of 4,000 are 10; vols may differ by 2 % of themselves; settlement prices by nothing."""
+    call = instrument_id(Instrument(Kind.CALL, "ETH", NOW - 60, 4000 * 10**8))
+    own = (
+        UnderlyingInput("BTC", 60000 * UNIT, 60000 * UNIT),
+        UnderlyingInput("ETH", 4000 * UNIT, 4000 * UNIT, UNIT // 2),
+    )
+
+    def found(*given: UnderlyingInput, settled: int = 7) -> list[str]:
+        return input_faults(MarkInputs(NOW, given, (), (SettledInput(call, settled),)), own, {call: 7})
+
+    assert found(own[0], UnderlyingInput("ETH", 4010 * UNIT, 3990 * UNIT, UNIT * 51 // 100)) == []
+    assert (
+        "ETH: index 4010"
+        in found(own[0], UnderlyingInput("ETH", 4010 * UNIT + UNIT // 1000, 4000 * UNIT, UNIT // 2))[0]
+    )
+    assert "ETH: perpetual" in found(own[0], UnderlyingInput("ETH", 4000 * UNIT, 4011 * UNIT, UNIT // 2))[0]
+    assert "ETH: vol 0.52" in found(own[0], UnderlyingInput("ETH", 4000 * UNIT, 4000 * UNIT, UNIT * 52 // 100))[0]
+    assert [fault.split(":")[0] for fault in found(UnderlyingInput("SOL", UNIT, UNIT))] == ["BTC", "ETH", "SOL"]
+    assert "settlement price" in found(*own, settled=8)[0]
+    assert "not known yet" in input_faults(MarkInputs(NOW, own, (), (SettledInput(call, 7),)), own, {})[0]
+
+
+def test_funding_follows_the_premium_and_is_clamped() -> None:
+    """A perpetual 0.8 % over the index pays 0.8 % in eight hours; never more than half of what contracts take."""
+    eth = perpetual("ETH")
+    before = MarkInputs(NOW, (), (FundingInput(eth, 5 * UNIT),), since=1)
+    calm = UnderlyingInput("ETH", 3000 * UNIT, 3024 * UNIT)
+    hour = advanced(before, [calm], NOW + 3600, 10**13)
+    assert hour == (FundingInput(eth, 8 * UNIT),)  # 24 ÷ 8 an hour
+    wild = UnderlyingInput("ETH", 3000 * UNIT, 4000 * UNIT)
+    # 1e-6 of the index a second, half of it, for an hour: 5.4 USD.
+    assert advanced(before, [wild], NOW + 3600, 10**12) == (FundingInput(eth, 5 * UNIT + 54 * UNIT // 10),)
+    low = UnderlyingInput("ETH", 3000 * UNIT, 1000 * UNIT)
+    assert advanced(before, [low], NOW + 3600, 10**12) == (FundingInput(eth, 5 * UNIT - 54 * UNIT // 10),)
+    assert advanced(None, [wild], NOW, 10**12) == (FundingInput(eth, 0),)
+
+
+@given(st.integers(1, 10**6), st.integers(-(10**6), 10**6), st.integers(0, 100), st.integers(0, 100))
+def test_sequence_20_funding_does_not_depend_on_when_batches_were(
+    index: int, premium: int, one: int, other: int
+) -> None:
+    """Rate × time since the last post would make who is flat across chains pay or earn: the index is one for all
+    chains, and carrying it on in two steps gives what one step gives, up to a rounding each."""
+    eth = UnderlyingInput("ETH", (index + 10**6) * UNIT, (index + 10**6 + premium) * UNIT)
+    start = MarkInputs(NOW, (eth,), (FundingInput(perpetual("ETH"), 0),))
+    middle = replace(start, time=NOW + one, funding=advanced(start, [eth], NOW + one, 10**13))
+    stepwise = advanced(middle, [eth], NOW + one + other, 10**13)[0].index
+    at_once = advanced(start, [eth], NOW + one + other, 10**13)[0].index
+    assert abs(stepwise - at_once) <= 2

@@ -29,6 +29,7 @@ from worlds import (
     B,
     C,
     Chains,
+    inputs,
     leg,
     make_deployment,
     marks,
@@ -228,7 +229,7 @@ def attest(folder: Path, final: World, head: World, ask: Callable[[Attestor], Co
         view = ChainsView(SIGNED_BY, NodeConfig(deployment=folder, state_dir=folder, profile="devnet"))
         journal = Journal.open(folder / "journal.db")
         show(view, final, head)
-        book = BatchBook(SIGNED_BY, journal)
+        book = BatchBook(SIGNED_BY, journal, MODEL)
         try:
             await ask(Attestor(SIGNED_BY, LISTING, MODEL, PARAMETERS, view, journal, book, ATTESTOR))
         finally:
@@ -321,10 +322,10 @@ def test_a_batch_whose_cut_says_another_time_than_its_block_has_is_not_signed(
     async def ask(attestor: Attestor) -> None:
         world, cut = attestor.view.final_world(), attestor.view.cut()
         reports = reports_at(world, marks(), MODEL, LISTING)
-        honest = build_batch(SIGNED_BY, MODEL, cut, marks(), reports, [], PARAMETERS.minimum_equity)
+        honest = build_batch(SIGNED_BY, MODEL, cut, inputs(time=NOW), reports, [], PARAMETERS.minimum_equity)
         assert attestor.view.world_at(honest.cut) == world
         lying = [replace(entry, **lie) if entry.chain_id == B else entry for entry in cut]
-        lied = build_batch(SIGNED_BY, MODEL, lying, marks(), reports, [], PARAMETERS.minimum_equity)
+        lied = build_batch(SIGNED_BY, MODEL, lying, inputs(time=NOW), reports, [], PARAMETERS.minimum_equity)
         with pytest.raises(Refused) as refusal:
             await attestor.sign_batch(lied)
         assert refusal.value.code == "cut_unknown"

@@ -28,6 +28,7 @@ from worlds import (
     dollars,
     executed,
     granted,
+    inputs,
     leg,
     leg_filled,
     marks,
@@ -161,7 +162,7 @@ def test_sequence_25_waiting_for_the_cap_is_no_way_to_get_more_and_no_batch_rese
     attestor = LocalSigner(keccak(b"the only attestor"))
     deployment = replace(DEPLOYMENT, attestors=(attestor.address,), threshold=1)
     journal = Journal.open(tmp_path / "journal.db")
-    book = BatchBook(deployment, journal)
+    book = BatchBook(deployment, journal, MODEL)
     sick = Chains().size(OWNER, B, 5).cash(OWNER, B, 2000 - 15_000)
     better = Chains().size(OWNER, B, 5).cash(OWNER, B, 2500 - 15_000)  # above maintenance, below initial margin
     healthy = Chains().size(OWNER, B, 5).cash(OWNER, B, 3000 - 15_000)
@@ -170,7 +171,7 @@ def test_sequence_25_waiting_for_the_cap_is_no_way_to_get_more_and_no_batch_rese
     def batch(chains: Chains, time: int, *legs: LiquidationLeaf) -> None:
         cut = [ChainCut(chain_id, 100, bytes(32), time - 4, 104, time) for chain_id in (A, B, C)]
         reports = reports_at(chains.world, marks(), MODEL, LISTING)
-        content = build_batch(deployment, MODEL, cut, marks(), reports, legs, PARAMETERS.minimum_equity)
+        content = build_batch(deployment, MODEL, cut, inputs(time=time), reports, legs, PARAMETERS.minimum_equity)
         signature = attestor.sign(batch_digest(deployment, content.batch))
         assert book.add(QuorumBatch(content, signature))
 

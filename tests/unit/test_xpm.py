@@ -363,7 +363,7 @@ def test_what_cannot_be_priced_is_named() -> None:
     with pytest.raises(MarkError, match="no price for BTC"):
         MODEL.scenarios(Marks({"ETH": 1}), [BTC])
     call = option("ETH", Kind.CALL, 0, 1.0)
-    with pytest.raises(UnknownAsset, match="call on ETH"):
+    with pytest.raises(UnknownAsset, match="is not listed"):
         MODEL.price(call, MARKS)
     with pytest.raises(MarkError, match=f"no forward for ETH at expiry {EXPIRIES[0]}"):
         XPM.price(call, marks())

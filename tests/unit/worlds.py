@@ -17,6 +17,7 @@ from keeper.margin.parameter_file import default_parameters
 from keeper.margin.portfolio import portfolio
 from keeper.margin.report import AccountReport, evaluate
 from keeper.margin.xpm import Xpm
+from keeper.market.inputs import FundingInput, MarkInputs, UnderlyingInput
 from keeper.market.marks import Marks
 from keeper.state.actions import Action, Move, Order, Permit, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
@@ -82,6 +83,14 @@ FREE_TRADING = make_deployment(profile=replace(Profile(), fee_rate=0))
 
 def marks(eth: float = 3000, btc: float = 60000) -> Marks:
     return Marks({"BTC": usd(btc), "ETH": usd(eth)})
+
+
+def inputs(prices: Marks | None = None, time: int = NOW + 4, **changes: object) -> MarkInputs:
+    """Inputs that give these prices, at `time`; no funding, nothing settled."""
+    found = sorted((prices or marks()).prices.items())
+    observed = tuple(UnderlyingInput(name, price, price) for name, price in found)
+    funding = tuple(FundingInput(perpetual(name), 0) for name, _ in found)
+    return replace(MarkInputs(time, observed, funding), **changes)  # type: ignore[arg-type]
 
 
 @dataclass
