@@ -69,8 +69,7 @@ abstract contract HouseFixture is VerifierFixture {
         house = new ClearingHouse(houseConfig());
         address[] memory collateral = new address[](1);
         collateral[0] = address(weth);
-        vault =
-            new CollateralVault(verifier, house, address(usdc), collateral, verifier.RESERVATIONS(), bridge);
+        vault = new CollateralVault(verifier, house, address(usdc), collateral, verifier.RESERVATIONS(), bridge);
         reservations = new MarginReservations(verifier, house, vault);
         assertEq(address(house), verifier.CLEARING_HOUSE(), "predicted clearing house");
         assertEq(address(vault), verifier.VAULT(), "predicted vault");
