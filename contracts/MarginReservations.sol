@@ -27,8 +27,6 @@ contract MarginReservations is IMarginReservations {
     IMarginVerifier public immutable VERIFIER;
     IClearingHouse public immutable CLEARING_HOUSE;
     ICollateralVault public immutable VAULT;
-    /// @dev From amounts of the settlement token to USD 1e18.
-    uint256 private immutable SETTLEMENT_SCALE;
 
     /// @inheritdoc IMarginReservations
     mapping(bytes32 accountId => mapping(address integrator => Owed)) public owedOf;
@@ -36,7 +34,6 @@ contract MarginReservations is IMarginReservations {
     mapping(bytes32 accountId => mapping(address integrator => Reservation)) private _reservations;
     mapping(bytes32 accountId => Owed) private _unpaid;
 
-    /// @param vault Deployed before, since its scale is read here.
     constructor(IMarginVerifier verifier, IClearingHouse clearingHouse, ICollateralVault vault) {
         if (address(verifier) == address(0)) revert Errors.BadConfiguration("verifier");
         if (address(clearingHouse) == address(0)) revert Errors.BadConfiguration("clearingHouse");
@@ -44,7 +41,6 @@ contract MarginReservations is IMarginReservations {
         VERIFIER = verifier;
         CLEARING_HOUSE = clearingHouse;
         VAULT = vault;
-        SETTLEMENT_SCALE = vault.scaleOf(vault.SETTLEMENT_TOKEN());
     }
 
     /// @inheritdoc IMarginReservations
@@ -122,19 +118,19 @@ contract MarginReservations is IMarginReservations {
     function _pay(bytes32 accountId, address integrator) private {
         Owed memory owed = owedOf[accountId][integrator];
         Owed storage unpaid = _unpaid[accountId];
+        uint256 scale = VAULT.scaleOf(VAULT.SETTLEMENT_TOKEN());
         uint256 available = VAULT.available();
-        uint256 cash = Math.min(owed.cash / SETTLEMENT_SCALE, available);
+        uint256 cash = Math.min(owed.cash / scale, available);
         int256 own = CLEARING_HOUSE.cashOf(accountId) + int256(unpaid.rest);
         uint256 covered = own > 0 ? Math.min(owed.rest, uint256(own)) : 0;
-        uint256 rest = Math.min(covered / SETTLEMENT_SCALE, available - cash);
-        uint256 amount = cash + rest;
-        if (amount == 0) return;
+        uint256 rest = Math.min(covered / scale, available - cash);
+        if (cash + rest == 0) return;
 
-        unpaid.cash -= cash * SETTLEMENT_SCALE;
-        unpaid.rest -= rest * SETTLEMENT_SCALE;
-        _setOwed(accountId, integrator, Owed(owed.cash - cash * SETTLEMENT_SCALE, owed.rest - rest * SETTLEMENT_SCALE));
-        emit Events.PaidOut(accountId, integrator, amount);
-        VAULT.payClaim(integrator, amount);
+        unpaid.cash -= cash * scale;
+        unpaid.rest -= rest * scale;
+        _setOwed(accountId, integrator, Owed(owed.cash - cash * scale, owed.rest - rest * scale));
+        emit Events.PaidOut(accountId, integrator, cash + rest);
+        VAULT.payClaim(integrator, cash + rest);
     }
 
     function _setOwed(bytes32 accountId, address integrator, Owed memory owed) private {
