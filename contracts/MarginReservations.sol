@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IClearingHouse} from "./interfaces/IClearingHouse.sol";
@@ -17,7 +18,7 @@ import {Permit, Reservation, Reserve} from "./libraries/Types.sol";
 /// @notice Margin set aside for integrators on one chain, wherever the collateral is, and their claims on it. Holds no
 /// tokens.
 /// @dev Immutable and without an owner. Carries CM-15.
-contract MarginReservations is IMarginReservations {
+contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
     /// @dev Unpaid claims, USD 1e18: of cash parts, and of the rest.
     struct Owed {
         uint256 cash;
@@ -77,7 +78,7 @@ contract MarginReservations is IMarginReservations {
     }
 
     /// @inheritdoc IMarginReservations
-    function claim(bytes32 accountId, uint256 amount) external {
+    function claim(bytes32 accountId, uint256 amount) external nonReentrant {
         if (amount == 0) revert Errors.ZeroAmount();
         Reservation memory open = reservationOf(accountId, msg.sender);
         if (amount > open.amount) revert Errors.ClaimExceeds(amount, open.amount);
@@ -97,7 +98,7 @@ contract MarginReservations is IMarginReservations {
     }
 
     /// @inheritdoc IMarginReservations
-    function payout(bytes32 accountId, address integrator) external {
+    function payout(bytes32 accountId, address integrator) external nonReentrant {
         _pay(accountId, integrator);
     }
 

@@ -125,11 +125,11 @@ abstract contract Liquidation is Ledger {
     /// the concession, a taker of a short is paid the mark and the concession for it.
     function _takeOver(LiquidationLeaf calldata leg, bytes32 taker, uint256 size, uint256 concession) private {
         uint256 price = leg.closeLimit > 0 ? leg.markPrice - concession : leg.markPrice + concession;
-        _deliver(leg, taker, size, price);
         uint256 flatFee = FLAT_FEE.mulDiv(size, leg.closeLimit.abs());
-        _pay(leg.accountId, taker, flatFee);
         uint256 toFund = size.mulDiv(concession, UNIT).mulDiv(FUND_SHARE, UNIT);
+        _pay(leg.accountId, taker, flatFee);
         _pay(taker, AccountLib.FUND, toFund);
+        _deliver(leg, taker, size, price);
         emit Events.Liquidated(leg.accountId, leg.asset, taker, _closing(leg, size), price, concession, flatFee, toFund);
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
@@ -16,7 +17,7 @@ import {Ledger} from "./Ledger.sol";
 /// @title Settlement
 /// @notice What ends a position or a debt: expiry at one price, cash netted between chains, claims of integrators.
 /// @dev Carries CM-30 and what CM-50 does on chain.
-abstract contract Settlement is Ledger {
+abstract contract Settlement is Ledger, ReentrancyGuardTransient {
     using Math for uint256;
     using SafeCast for uint256;
     using SignedMath for int256;
@@ -79,7 +80,7 @@ abstract contract Settlement is Ledger {
     // --- between chains --------------------------------------------------------------------------------------------
 
     /// @inheritdoc IClearingHouse
-    function applySettlement(SettlementLeaf[] calldata leaves, bytes32[][] calldata proofs) external {
+    function applySettlement(SettlementLeaf[] calldata leaves, bytes32[][] calldata proofs) external nonReentrant {
         if (leaves.length != proofs.length) revert Errors.LengthMismatch(leaves.length, proofs.length);
         for (uint256 i; i < leaves.length; ++i) {
             SettlementLeaf calldata leaf = leaves[i];

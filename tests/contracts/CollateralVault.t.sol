@@ -263,13 +263,9 @@ contract CollateralVaultTest is HouseFixture {
     function test_constructor_RevertWhen_Misconfigured() public {
         address holder = address(reservations);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "verifier"));
-        new CollateralVault(
-            IMarginVerifier(address(0)), house, address(usdc), _list(address(weth)), holder, bridge
-        );
+        new CollateralVault(IMarginVerifier(address(0)), house, address(usdc), _list(address(weth)), holder, bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "clearingHouse"));
-        new CollateralVault(
-            verifier, IClearingHouse(address(0)), address(usdc), _list(address(weth)), holder, bridge
-        );
+        new CollateralVault(verifier, IClearingHouse(address(0)), address(usdc), _list(address(weth)), holder, bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "reservations"));
         new CollateralVault(verifier, house, address(usdc), _list(address(weth)), address(0), bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "collateral"));

@@ -226,6 +226,15 @@ abstract contract VerifierFixture is Signers {
         return bytes32((uint256(1) << 248) | (uint256(uint64(underlying)) << 184));
     }
 
+    /// @param kind 2 future, 3 call, 4 put; a future's strike is 0.
+    /// @param strike 1e8 USD.
+    function dated(uint8 kind, bytes8 underlying, uint64 expiry, uint128 strike) internal pure returns (bytes32) {
+        return bytes32(
+            (uint256(kind) << 248) | (uint256(uint64(underlying)) << 184) | (uint256(expiry) << 144)
+                | (uint256(strike) << 16)
+        );
+    }
+
     function markOf(bytes8 underlying, uint256 price) internal pure returns (MarkLeaf memory) {
         return MarkLeaf({
             asset: perpetual(underlying),
