@@ -17,6 +17,11 @@ contract DevnetToken is ERC20 {
         _mint(to, amount);
     }
 
+    /// @notice Burns `amount` of the caller's.
+    function burn(uint256 amount) external {
+        _burn(msg.sender, amount);
+    }
+
     /// @inheritdoc ERC20
     function decimals() public view override returns (uint8) {
         return DECIMALS;

@@ -112,6 +112,25 @@ library Errors {
     /// @notice Nothing to do for an amount or size of zero.
     error ZeroAmount();
 
+    // --- bridge ----------------------------------------------------------------------------------------------------
+
+    /// @notice The bridge has no counterpart on this chain.
+    error NoRoute(uint64 toChain);
+    /// @notice No message of this bridge is so short, bytes.
+    error MessageTooShort(uint256 length, uint256 least);
+    /// @notice The message comes from a domain that is none of the deployment's.
+    error UnknownDomain(uint32 domain);
+    /// @notice The message is not for the token messenger, so that nothing vouches for its body.
+    error NotBurnMessage(bytes32 recipient);
+    /// @notice The burn is not the counterpart's.
+    error ForeignShipment(bytes32 messageSender, bytes32 remote);
+    /// @notice The burn mints to somebody else.
+    error ShipmentForAnother(bytes32 mintRecipient);
+    /// @notice The message was not delivered.
+    error MessageRefused(bytes32 nonce);
+    /// @notice Less arrived than what was sent less the fee.
+    error ArrivedShort(uint256 sent, uint256 fee, uint256 arrived);
+
     // --- vault -----------------------------------------------------------------------------------------------------
 
     /// @notice The token is not taken as collateral here.

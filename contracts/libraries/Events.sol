@@ -49,6 +49,10 @@ library Events {
     event Proven(
         bytes32 indexed accountId, uint64 epoch, int256 equity, uint256 initialMargin, uint256 maintenanceMargin
     );
+    /// @notice The adapter sent a shipment, token decimals; the transaction is what its attestation is asked for by.
+    event BridgeSent(uint64 indexed toChain, uint256 amount, uint256 maxFee);
+    /// @notice The adapter handed an arrival to the vault, token decimals. `nonce` is the message's.
+    event BridgeReceived(uint64 indexed fromChain, bytes32 indexed nonce, uint256 sent, uint256 arrived);
     event Deposited(bytes32 indexed accountId, address indexed token, uint256 amount, address from);
     event Withdrawn(bytes32 indexed accountId, address indexed token, uint256 amount, address receiver);
     event Matched(

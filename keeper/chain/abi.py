@@ -17,6 +17,11 @@ from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
+_WITH_ERRORS = (
+    *("DevnetLender", "DevnetToken", "DevnetMessageTransmitter", "DevnetTokenMessenger", "DevnetSwapper"),
+    "Errors",
+)
+"""Whose errors are known; the later one's where two have the same."""
 _PANICS = {
     0x01: "assertion failed",
     0x11: "arithmetic overflow",
@@ -85,7 +90,7 @@ def topic(event: str) -> bytes:
 
 @cache
 def _errors() -> dict[bytes, dict[str, Any]]:
-    entries = [e for e in (*abi_of("Errors"), *abi_of("DevnetLender"), *abi_of("DevnetToken")) if e["type"] == "error"]
+    entries = [entry for contract in _WITH_ERRORS for entry in abi_of(contract) if entry["type"] == "error"]
     return {_selector(entry): entry for entry in entries}
 
 

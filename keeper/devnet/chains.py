@@ -8,6 +8,7 @@ from functools import cache
 from eth_account import Account
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 
+from keeper.state.deployment import PERPETUAL, VOL
 from keeper.state.ids import Address, address
 
 NAME = "Cross Margin"
@@ -28,14 +29,29 @@ RELAYER = 5
 LIQUIDATOR = 6
 FIRST_USER = 7
 
+CIRCLE = 59
+"""The attester of shipments, which on a public chain is Circle's."""
+
 SETTLEMENT = "USDC"
 FEED_DECIMALS = 8
-START_PRICES: dict[str, int] = {"ETH": 3_000 * 10**8, "BTC": 60_000 * 10**8, SETTLEMENT: 10**8}
-"""First answers of the feeds, USD 1e8."""
+START_PRICES: dict[str, int] = {"ETH": 3_000 * 10**8, "BTC": 60_000 * 10**8, "SOL": 150 * 10**8, SETTLEMENT: 10**8}
+"""First answers of the price feeds, USD 1e8. A perpetual's feed starts at its underlying's."""
+START_VOLS: dict[str, int] = {"ETH": 60 * 10**6, "BTC": 50 * 10**6, "SOL": 80 * 10**6}
+"""First answers of the vol feeds: implied vol at the money for thirty days, fraction of 1e8."""
 TOKENS: dict[str, dict[str, int | str]] = {
     SETTLEMENT: {"decimals": 6},
     "WETH": {"decimals": 18, "underlying": "ETH"},
+    "WBTC": {"decimals": 8, "underlying": "BTC"},
 }
+POOL: dict[str, int | str] = {"token": "WETH", "fee": 500, "depth": 5_000}
+"""The pool of a collateral token with the settlement token: fee in hundredths of a basis point, and how many whole
+tokens lie in it at the start price. Selling one moves the price by 2 ÷ depth."""
+DOMAINS: dict[int, int] = {31_337_001: 0, 31_337_002: 6, 31_337_003: 3}
+"""Circle's numbers of chains; these are of the public chains most like the three."""
+MAX_FEE_BPS = 10
+"""Most that a shipment may cost, basis points."""
+FINAL = 2_000
+"""Shipments are attested once final."""
 LENDER = {"maxMarkAge": 60, "maxStateAge": 120}
 """What the example integrator on every chain accepts, seconds."""
 
@@ -80,6 +96,15 @@ def _seed() -> bytes:
 def attestor_addresses() -> tuple[Address, ...]:
     """Ascending, as contracts and the deployments file want them."""
     return tuple(sorted(account(index).address for index in ATTESTORS))
+
+
+def start_answers() -> dict[str, int]:
+    """First answers of all feeds: prices in USD 1e8, vols as fractions of 1e8."""
+    return (
+        START_PRICES
+        | {name + PERPETUAL: price for name, price in START_PRICES.items() if name != SETTLEMENT}
+        | {name + VOL: vol for name, vol in START_VOLS.items()}
+    )
 
 
 def chain_named(name: str) -> DevnetChain:

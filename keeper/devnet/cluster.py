@@ -1,6 +1,7 @@
 """The nodes of a devnet: four attestors and a keeper that relays and liquidates, each a process of its own.
 
-Every node has its own key, journal, log, and connections to the chains.
+Every node has its own key, journal, log, and connections to the chains. Beside them runs what stands in for Circle, the
+attester of shipments.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ _END_SECONDS = 5.0
 
 KEEPER = "keeper"
 """The node that relays, liquidates and serves people."""
+CIRCLE = "circle"
+"""The attester of shipments, no node."""
 
 
 @dataclass
 class NodeProcess:
-    """One node. `process` is None while it does not run."""
+    """One node, run by `python -m` with `arguments`. `process` is None while it does not run."""
 
     name: str
-    config: Path
+    arguments: tuple[str, ...]
     log: Path
     url: str
     address: Address | None
@@ -54,7 +57,7 @@ class NodeProcess:
         with self.log.open("ab") as output:
             # A session of its own: Ctrl-C reaches the one who started us, who then ends the nodes in order.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "keeper", "run", "--config", str(self.config)],
+                [sys.executable, "-m", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -81,19 +84,21 @@ class Cluster:
     """The nodes on one devnet."""
 
     folder: Path
+    circle: NodeProcess
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
 
     @classmethod
-    def up(cls, folder: Path, rpcs: Mapping[int, str] | None = None) -> Cluster:
-        """Start four attestors and the keeper on the devnet in `folder`, and wait until each answers.
+    def up(cls, folder: Path, rpcs: Mapping[int, str] | None = None, fee_bps: int = 0) -> Cluster:
+        """Start four attestors, the keeper and Circle's stand-in on the devnet in `folder`; wait until each answers.
 
-        `rpcs` puts other endpoints in the place of the deployments file's, for instance a counting proxy.
+        `rpcs` puts other endpoints in the place of the deployments file's, for instance a counting proxy. `fee_bps` is
+        what Circle keeps of a shipment, basis points.
 
         Raises:
             DevnetError: a node ended or did not answer within 30 s; the message has the end of its log.
         """
-        cluster = cls(folder)
-        ports = _free_ports(len(ATTESTORS) + 1)
+        *ports, circle_port = free_ports(len(ATTESTORS) + 2)
+        cluster = cls(folder, circle(folder, circle_port, fee_bps))
         attestors = {f"attestor-{i}": account(i) for i in ATTESTORS}
         urls = {name: f"http://127.0.0.1:{port}" for name, port in zip([KEEPER, *attestors], ports, strict=True)}
         peers = {"0x" + member.address.hex(): urls[name] for name, member in attestors.items()}
@@ -107,10 +112,13 @@ class Cluster:
             roles = (
                 {"attest": own.key} if own else {"relay": account(RELAYER).key, "liquidate": account(LIQUIDATOR).key}
             )
-            config.write_text(_config(name, folder, url, roles, peers, rpcs or {}))
-            cluster.nodes[name] = NodeProcess(name, config, directory / "node.log", url, own.address if own else None)
+            config.write_text(_config(name, folder, url, roles, peers, rpcs or {}, cluster.circle.url))
+            arguments = ("keeper", "run", "--config", str(config))
+            cluster.nodes[name] = NodeProcess(
+                name, arguments, directory / "node.log", url, own.address if own else None
+            )
         try:
-            cluster.start(*cluster.nodes)
+            cluster.start(*cluster.nodes, CIRCLE)
         except BaseException:
             cluster.down()
             raise
@@ -118,23 +126,24 @@ class Cluster:
 
     def start(self, *names: str) -> None:
         """Start nodes that do not run, side by side, and wait until each answers. Raises DevnetError as `up` does."""
+        every = {**self.nodes, CIRCLE: self.circle}
         for name in names:
-            self.nodes[name].start()
-        processes = {name: node.process for name, node in self.nodes.items()}
-        running = {name: process.pid for name, process in processes.items() if process is not None}
+            every[name].start()
+        running = {name: node.process.pid for name, node in every.items() if node.process is not None}
         write_nodes(
             self.folder,
-            {name: RecordedNode(self.nodes[name].url, pid, start_time(pid) or 0) for name, pid in running.items()},
+            {name: RecordedNode(every[name].url, pid, start_time(pid) or 0) for name, pid in running.items()},
         )
         for name in names:
-            _wait_alive(self.nodes[name])
+            wait_alive(every[name])
 
     def down(self) -> None:
-        """End every node."""
-        for node in self.nodes.values():
+        """End every node, and Circle's stand-in."""
+        every = (*self.nodes.values(), self.circle)
+        for node in every:
             if node.process is not None and node.process.poll() is None:
                 node.process.send_signal(signal.SIGTERM)
-        for node in self.nodes.values():
+        for node in every:
             node.end()
         (self.folder / NODES).unlink(missing_ok=True)
 
@@ -155,7 +164,17 @@ class Cluster:
         self.down()
 
 
-def _wait_alive(node: NodeProcess) -> None:
+def circle(folder: Path, port: int, fee_bps: int = 0) -> NodeProcess:
+    """Circle's stand-in on the devnet in `folder`, not yet started. `fee_bps`: what it keeps of a shipment."""
+    directory = folder / CIRCLE
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    options = ("--deployment", str(deployments_file(folder)), "--port", str(port), "--fee-bps", str(fee_bps))
+    log, url = directory / "node.log", f"http://127.0.0.1:{port}"
+    return NodeProcess(CIRCLE, ("keeper.devnet.attester", *options), log, url, None)
+
+
+def wait_alive(node: NodeProcess) -> None:
     """Wait until a node answers. Raises DevnetError."""
     limit = time.monotonic() + _START_SECONDS
     while time.monotonic() < limit:
@@ -171,7 +190,7 @@ def _wait_alive(node: NodeProcess) -> None:
     )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that the system has free now; held together, so that no two are the same."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
@@ -181,7 +200,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _config(
-    name: str, folder: Path, url: str, roles: Mapping[str, bytes], peers: Mapping[str, str], rpcs: Mapping[int, str]
+    name: str,
+    folder: Path,
+    url: str,
+    roles: Mapping[str, bytes],
+    peers: Mapping[str, str],
+    rpcs: Mapping[int, str],
+    iris: str,
 ) -> str:
     lines = [
         f'name = "{name}"',
@@ -199,6 +224,8 @@ def _config(
     ]
     for chain_id, rpc in rpcs.items():
         lines += ["", f"[chains.{chain_id}]", f'rpc = "{rpc}"']
+    if "relay" in roles:
+        lines += ["", "[relay]", f'iris = "{iris}"']
     for role, key in roles.items():
         lines += ["", f"[{role}.key]", f'private_key = "0x{key.hex()}"']
     return "\n".join(lines) + "\n"

@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,20 @@ import httpx
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from keeper.margin.parameter_file import default_parameters
-from keeper.state.deployment import ChainDeployment, Deployment, Profile
+from keeper.chain.uniswap import sqrt_price
+from keeper.state.deployment import PERPETUAL, ChainDeployment, Deployment, Profile
 
 from . import chains
 from .chains import CHAINS, DevnetChain, account
 from .layout import end_nodes
+from .plan import plan_of
 from .processes import ROOT, DevnetError, Node, start
 
 FOLDER = Path(".devnet")
 _DEPLOY_SECONDS = 300
 _CALL_SECONDS = 10.0
 _RECEIPT_SECONDS = 30.0
+_SWAP_GAS = 500_000
 
 Report = Callable[[str], None]
 """Told what is being done, one line at a time."""
@@ -188,18 +190,51 @@ class Devnet:
 
     def set_price(self, asset: str, price: int, chain_ids: list[int] | None = None) -> None:
         """Set a feed on every chain, or on those named, to `price` (USD 1e8), and wait until it is mined."""
-        chosen = [self.deployment.chains[c] for c in (chain_ids or self.deployment.chains)]
-        data = keccak(text="set(int256)")[:4] + encode(["int256"], [price])
-        self._mined([(chain.chain_id, self._send(chain.chain_id, _feed(chain, asset), data)) for chain in chosen])
+        self._mined(self._set({asset: price}, chain_ids))
 
     def shock(self, asset: str, percent: float) -> tuple[int, int]:
-        """Move the price of `asset` on all chains by `percent` of what it is; returns it before and after, USD 1e8."""
+        """Move the price of `asset` on all chains by `percent` of what it is; returns it before and after, USD 1e8.
+
+        The price of its perpetual moves by as much, and arbitrage moves the pools along.
+        """
         before = self.price(asset)
         after = round(before * (1 + percent / 100))
         if after <= 0:
             raise DevnetError(f"a move of {percent:g} % leaves {asset} at {after / 1e8:g} USD: prices stay above zero")
-        self.set_price(asset, after)
+        answers = {asset: after}
+        if all(asset + PERPETUAL in chain.feeds for chain in self.deployment.chains.values()):
+            answers[asset + PERPETUAL] = round(self.price(asset + PERPETUAL) * (1 + percent / 100))
+        self._mined(self._set(answers) + self._move_pools(answers))
         return before, after
+
+    def arbitrage(self, chain_ids: list[int] | None = None) -> None:
+        """Move every pool, or those of the chains named, to what the chain's feeds say, and wait until it is mined."""
+        self._mined(self._move_pools({}, chain_ids))
+
+    def _set(self, answers: Mapping[str, int], chain_ids: list[int] | None = None) -> list[tuple[int, str]]:
+        sent = []
+        for chain in [self.deployment.chains[c] for c in (chain_ids or self.deployment.chains)]:
+            for name, answer in answers.items():
+                data = keccak(text="set(int256)")[:4] + encode(["int256"], [answer])
+                sent.append((chain.chain_id, self._send(chain.chain_id, _feed(chain, name), data)))
+        return sent
+
+    def _move_pools(self, answers: Mapping[str, int], chain_ids: list[int] | None = None) -> list[tuple[int, str]]:
+        """`answers` go before what the feeds say now."""
+        sent = []
+        for chain in [self.deployment.chains[c] for c in (chain_ids or self.deployment.chains)]:
+            if chain.swapper is None:
+                continue
+            token = next(t for t in chain.collateral if t.symbol == chains.POOL["token"])
+            index, stable = (
+                answers.get(name) or self.price(name, chain.chain_id)
+                for name in (token.underlying, chain.settlement.symbol)
+            )
+            target = sqrt_price(index * 10**18 // stable, token, chain.settlement)
+            data = keccak(text="swapTo(uint160)")[:4] + encode(["uint160"], [target])
+            # An estimate would be for the newest block, and the first swap of the next one costs more.
+            sent.append((chain.chain_id, self._send(chain.chain_id, chain.swapper, data, _SWAP_GAS)))
+        return sent
 
     def mint(self, chain_id: int, symbol: str, to: bytes, amount: int) -> None:
         """Give `amount` (token decimals) of a devnet token to `to`, and wait until it is mined."""
@@ -210,9 +245,10 @@ class Devnet:
         data = keccak(text="mint(address,uint256)")[:4] + encode(["address", "uint256"], [to, amount])
         self._mined([(chain_id, self._send(chain_id, token.address, data))])
 
-    def _send(self, chain_id: int, to: bytes, data: bytes) -> str:
+    def _send(self, chain_id: int, to: bytes, data: bytes, gas: int | None = None) -> str:
         sender = _hex(account(chains.DEPLOYER).address)  # anvil holds its keys
-        result: str = self.call(chain_id, "eth_sendTransaction", [{"from": sender, "to": _hex(to), "data": _hex(data)}])
+        body = {"from": sender, "to": _hex(to), "data": _hex(data)} | ({"gas": hex(gas)} if gas else {})
+        result: str = self.call(chain_id, "eth_sendTransaction", [body])
         return result
 
     def _mined(self, sent: list[tuple[int, str]]) -> None:
@@ -250,33 +286,6 @@ def down(folder: Path = FOLDER) -> list[str]:
             node.end()
         _forget(folder)
     return [*nodes, *(f"chain {node.chain.name}" for node in chains_)]
-
-
-def plan_of(nodes: Iterable[Node], profile: Profile) -> dict[str, Any]:
-    """What scripts/deploy.py is to deploy: everything, on every chain."""
-    return {
-        "name": chains.NAME,
-        "version": chains.VERSION,
-        "salt": chains.SALT,
-        "parametersHash": _hex(default_parameters().hash()),
-        "attestors": [_hex(a) for a in chains.attestor_addresses()],
-        "threshold": chains.THRESHOLD,
-        "attestorSetId": 1,
-        "profile": asdict(profile),
-        "chains": {
-            str(node.chain.chain_id): {
-                "name": node.chain.name,
-                "rpc": node.url,
-                "blockSeconds": node.chain.block_seconds,
-                "tokens": chains.TOKENS,
-                "feeds": {
-                    name: {"answer": p, "decimals": chains.FEED_DECIMALS} for name, p in chains.START_PRICES.items()
-                },
-                "integrator": chains.LENDER,
-            }
-            for node in nodes
-        },
-    }
 
 
 def deploy(plan: dict[str, Any], folder: Path) -> Deployment:

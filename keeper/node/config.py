@@ -65,7 +65,10 @@ class AttestSection(_Section):
 
 
 class RelaySection(_Section):
+    """`iris` is the base URL of the service that attests shipments, Circle's or the devnet's."""
+
     key: KeySource
+    iris: str = "https://iris-api.circle.com"
     max_fee_gwei: float = Field(default=500.0, gt=0)
 
 

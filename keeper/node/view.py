@@ -18,7 +18,7 @@ from keeper.market.inputs import MarkInputs, UnderlyingInput
 from keeper.market.marks import FeedReading, MarkError, price_from, vol_from
 from keeper.market.settlement import Round, average, settlement_price
 from keeper.state.batch import ChainCut
-from keeper.state.deployment import PERPETUAL_FEED, VOL_FEED, Deployment
+from keeper.state.deployment import PERPETUAL, VOL, Deployment
 from keeper.state.ids import parse_instrument
 from keeper.state.world import World
 
@@ -215,11 +215,11 @@ class ChainsView:
             except MarkError as error:
                 raise NotReady(str(error)) from None
             try:
-                perpetual = price_from(readings, settlement, name + PERPETUAL_FEED, times, age)
+                perpetual = price_from(readings, settlement, name + PERPETUAL, times, age)
             except MarkError:
                 perpetual = index
             try:
-                vol = vol_from(readings, name + VOL_FEED, times, age)
+                vol = vol_from(readings, name + VOL, times, age)
             except MarkError:
                 vol = vols.get(name, 0)
             found.append(UnderlyingInput(name, index, perpetual, vol))

@@ -10,11 +10,6 @@ from typing import Any
 
 from .ids import Address, AssetId, IdError, address, parse_instrument, token_id
 
-PERPETUAL_FEED = "-PERP"
-"""Behind an underlying's name: the feed of its perpetual's price in the market, which funding follows."""
-VOL_FEED = "-VOL"
-"""Behind an underlying's name: the feed of its at-the-money implied vol per year."""
-
 
 class DeploymentError(ValueError):
     """A deployments file that cannot be used; the message names the file, the field and the value."""
@@ -34,6 +29,10 @@ class Token:
         return not self.underlying
 
 
+PERPETUAL, VOL = "-PERP", "-VOL"
+"""How names of feeds end that are of an underlying and not its price."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contracts:
     history: Address
@@ -45,8 +44,21 @@ class Contracts:
 
 
 @dataclass(frozen=True, slots=True)
+class Cctp:
+    """Circle's token messenger and message transmitter (version 2) on a chain, and Circle's number of that chain."""
+
+    messenger: Address
+    transmitter: Address
+    domain: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChainDeployment:
-    """`feeds` maps an underlying, or the settlement token's symbol, to its AggregatorV3 feed on this chain."""
+    """`feeds` maps names to AggregatorV3 feeds on this chain.
+
+    An underlying, or the settlement token's symbol, names its price in USD; `ETH-PERP` the price of the perpetual on
+    ETH, `ETH-VOL` ETH's implied vol at the money for thirty days.
+    """
 
     chain_id: int
     name: str
@@ -59,6 +71,14 @@ class ChainDeployment:
     feeds: Mapping[str, Address]
     integrator: Address | None = None
     """The devnet's example integrator, where there is one."""
+    bridge: Address | None = None
+    """The adapter that ships the settlement token to other chains; None where nothing is shipped."""
+    cctp: Cctp | None = None
+    """What the adapter works on."""
+    pool: Address | None = None
+    """A Uniswap v3 pool of a collateral token and the settlement token."""
+    swapper: Address | None = None
+    """The contract by which one sells to it."""
 
     def token_assets(self) -> dict[AssetId, Token]:
         """Collateral tokens by their asset id."""
@@ -105,8 +125,8 @@ class Deployment:
     def underlyings(self) -> tuple[str, ...]:
         """Every underlying with a feed on any chain, sorted; the settlement tokens are not among them."""
         settlement = {c.settlement.symbol for c in self.chains.values()}
-        prices = {u for c in self.chains.values() for u in c.feeds if not u.endswith((PERPETUAL_FEED, VOL_FEED))}
-        return tuple(sorted(prices - settlement))
+        names = {name for c in self.chains.values() for name in c.feeds if not name.endswith((PERPETUAL, VOL))}
+        return tuple(sorted(names - settlement))
 
     @property
     def settlement_chain(self) -> int:
@@ -170,6 +190,10 @@ def _instrument(value: str) -> AssetId:
     return asset
 
 
+_OPTIONAL = ("integrator", "bridge", "pool", "swapper")
+"""Addresses that a chain may lack."""
+
+
 def _token_from_json(symbol: str, data: Mapping[str, Any]) -> Token:
     return Token(symbol, address(data["address"]), int(data["decimals"]), data.get("underlying", ""))
 
@@ -179,7 +203,8 @@ def _chain_from_json(chain_id: int, data: Mapping[str, Any]) -> ChainDeployment:
     settlement = [t for t in tokens if t.settlement]
     if len(settlement) != 1:
         raise DeploymentError(f"chain {chain_id}: one settlement token wanted, found {[t.symbol for t in settlement]}")
-    integrator = data.get("integrator")
+    cctp = data.get("cctp")
+    optional = {name: address(data[name]) for name in _OPTIONAL if name in data}
     return ChainDeployment(
         chain_id=chain_id,
         name=data["name"],
@@ -190,13 +215,14 @@ def _chain_from_json(chain_id: int, data: Mapping[str, Any]) -> ChainDeployment:
         settlement=settlement[0],
         collateral=tuple(t for t in tokens if not t.settlement),
         feeds={name: address(feed) for name, feed in data["feeds"].items()},
-        integrator=address(integrator) if integrator else None,
+        cctp=Cctp(address(cctp["messenger"]), address(cctp["transmitter"]), int(cctp["domain"])) if cctp else None,
+        **optional,
     )
 
 
 def _chain_to_json(chain: ChainDeployment) -> dict[str, Any]:
     tokens = (chain.settlement, *chain.collateral)
-    return {
+    data: dict[str, Any] = {
         "name": chain.name,
         "rpc": chain.rpc,
         "blockSeconds": chain.block_seconds,
@@ -208,4 +234,12 @@ def _chain_to_json(chain: ChainDeployment) -> dict[str, Any]:
             for t in tokens
         },
         "feeds": {name: "0x" + feed.hex() for name, feed in chain.feeds.items()},
-    } | ({"integrator": "0x" + chain.integrator.hex()} if chain.integrator else {})
+    }
+    if chain.cctp is not None:
+        data["cctp"] = {
+            "messenger": "0x" + chain.cctp.messenger.hex(),
+            "transmitter": "0x" + chain.cctp.transmitter.hex(),
+            "domain": chain.cctp.domain,
+        }
+    named = {name: getattr(chain, name) for name in _OPTIONAL}
+    return data | {name: "0x" + where.hex() for name, where in named.items() if where is not None}

@@ -21,7 +21,7 @@ from keeper.devnet.processes import start_time
 
 pytestmark = [pytest.mark.devnet, pytest.mark.timeout(420)]
 
-KEPT = ["attestor-1", "attestor-2", "attestor-3", "attestor-4", "keeper"]
+KEPT = ["attestor-1", "attestor-2", "attestor-3", "attestor-4", "circle", "keeper"]
 STEPS = ["0", "a", "b", "c", "d", "d2", "e", "f", "g", "h"]
 
 
@@ -45,7 +45,7 @@ def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def _nodes(folder: Path, process: subprocess.Popen[str]) -> dict[str, RecordedNode]:
     """Wait until the five nodes run."""
     for _ in range(1200):
-        if len(nodes := read_nodes(folder)) == 5:
+        if len(nodes := read_nodes(folder)) == len(KEPT):
             return nodes
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

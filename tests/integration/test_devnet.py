@@ -13,8 +13,18 @@ from eth_abi.abi import decode
 from eth_utils.crypto import keccak
 
 from keeper.devnet import Devnet, DevnetError, down
-from keeper.devnet.chains import CHAINS, DEPLOYER, NAME, START_PRICES, VERSION, account, attestor_addresses
-from keeper.devnet.launch import deploy, plan_of
+from keeper.devnet.chains import (
+    CHAINS,
+    DEPLOYER,
+    NAME,
+    START_PRICES,
+    VERSION,
+    account,
+    attestor_addresses,
+    start_answers,
+)
+from keeper.devnet.launch import deploy
+from keeper.devnet.plan import plan_of
 from keeper.state.ids import token_id
 
 pytestmark = [pytest.mark.devnet, pytest.mark.timeout(180)]
@@ -41,9 +51,10 @@ def test_addresses_are_equal_on_all_chains(devnet: Devnet) -> None:
     assert len({chain.contracts for chain in chains.values()}) == 1
     assert len({chain.settlement for chain in chains.values()}) == 1
     assert len({chain.collateral for chain in chains.values()}) == 1
-    assert len({chain.integrator for chain in chains.values()}) == 1
+    assert len({(chain.integrator, chain.bridge, chain.pool, chain.swapper) for chain in chains.values()}) == 1
+    assert len({(chain.cctp.messenger, chain.cctp.transmitter) for chain in chains.values() if chain.cctp}) == 1
     assert len({tuple(sorted(chain.feeds.items())) for chain in chains.values()}) == 1
-    assert len({key for chain in chains.values() for key in chain.token_assets()}) == 3  # but assets name their chain
+    assert len({key for chain in chains.values() for key in chain.token_assets()}) == 6  # but assets name their chain
     assert token_id(A, chains[A].collateral[0].address) in chains[A].token_assets()
 
 
@@ -51,8 +62,11 @@ def test_every_address_holds_code(devnet: Devnet) -> None:
     for chain in devnet.deployment.chains.values():
         named = {name: getattr(chain.contracts, name) for name in chain.contracts.__slots__}
         named |= {token.symbol: token.address for token in (chain.settlement, *chain.collateral)} | dict(chain.feeds)
-        assert chain.integrator is not None
-        named["integrator"] = chain.integrator
+        assert chain.cctp is not None
+        named |= {"messenger": chain.cctp.messenger, "transmitter": chain.cctp.transmitter}
+        optional = {name: getattr(chain, name) for name in ("integrator", "bridge", "pool", "swapper")}
+        assert None not in optional.values()
+        named |= optional
         for name, where in named.items():
             assert devnet.call(chain.chain_id, "eth_getCode", [_hex(where), "latest"]) != "0x", name
 
@@ -74,16 +88,20 @@ def test_deployment_names_the_devnet_attestors(devnet: Devnet) -> None:
 
 
 def test_feeds_hold_the_start_prices_and_a_shock_moves_all_chains(devnet: Devnet) -> None:
-    for asset, answer in START_PRICES.items():
+    for asset, answer in start_answers().items():
         assert [devnet.price(asset, chain_id) for chain_id in (A, B, C)] == [answer] * 3
     try:
         assert devnet.shock("BTC", -25) == (60_000 * 10**8, 45_000 * 10**8)
         assert [devnet.price("BTC", chain_id) for chain_id in (A, B, C)] == [45_000 * 10**8] * 3
+        assert [devnet.price("BTC-PERP", chain_id) for chain_id in (A, B, C)] == [45_000 * 10**8] * 3
+        assert devnet.shock("BTC-PERP", 2) == (45_000 * 10**8, 45_900 * 10**8)  # its premium alone
+        assert devnet.price("BTC") == 45_000 * 10**8
     finally:
         devnet.set_price("BTC", START_PRICES["BTC"])
+        devnet.set_price("BTC-PERP", START_PRICES["BTC"])
     with pytest.raises(DevnetError, match="prices stay above zero"):
         devnet.shock("BTC", -100)
-    with pytest.raises(DevnetError, match="no feed for 'DOGE' on chain A: BTC, ETH, USDC"):
+    with pytest.raises(DevnetError, match="no feed for 'DOGE' on chain A: BTC, BTC-PERP, BTC-VOL, ETH, "):
         devnet.shock("DOGE", 1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from keeper.state.deployment import (
+    Cctp,
     ChainDeployment,
     Contracts,
     Deployment,
@@ -24,7 +25,7 @@ def _address(number: int) -> Address:
     return Address(number.to_bytes(20, "big"))
 
 
-def _chain(chain_id: int, integrator: Address | None) -> ChainDeployment:
+def _chain(chain_id: int, integrator: Address | None, **more: Any) -> ChainDeployment:
     return ChainDeployment(
         chain_id=chain_id,
         name=f"chain {chain_id}",
@@ -34,8 +35,15 @@ def _chain(chain_id: int, integrator: Address | None) -> ChainDeployment:
         contracts=Contracts(*(_address(n) for n in range(1, 7))),
         settlement=Token("USDC", _address(10), 6),
         collateral=(Token("WETH", _address(11), 18, "ETH"), Token("WBTC", _address(12), 8, "BTC")),
-        feeds={"USDC": _address(20), "ETH": _address(21), "BTC": _address(22)},
+        feeds={
+            "USDC": _address(20),
+            "ETH": _address(21),
+            "BTC": _address(22),
+            "ETH-PERP": _address(23),
+            "ETH-VOL": _address(24),
+        },
         integrator=integrator,
+        **more,
     )
 
 
@@ -50,7 +58,17 @@ def deployment() -> Deployment:
         threshold=3,
         attestor_set_id=1,
         profile=Profile(epoch_seconds=7, fee_rate=10**15),
-        chains={5: _chain(5, None), 40: _chain(40, _address(50))},
+        chains={
+            5: _chain(5, None),
+            40: _chain(
+                40,
+                _address(50),
+                bridge=_address(51),
+                cctp=Cctp(_address(52), _address(53), 6),
+                pool=_address(54),
+                swapper=_address(55),
+            ),
+        },
     )
 
 
@@ -87,7 +105,7 @@ def test_chains_and_attestors_come_back_ascending(deployment: Deployment) -> Non
     assert read.attestors == deployment.attestors
 
 
-def test_underlyings_leave_out_settlement_tokens(deployment: Deployment) -> None:
+def test_underlyings_leave_out_settlement_tokens_perpetuals_and_vols(deployment: Deployment) -> None:
     assert deployment.underlyings() == ("BTC", "ETH")
 
 
@@ -114,6 +132,8 @@ def test_malformed_json_is_named(tmp_path: Path) -> None:
     [
         (_without("threshold"), "field 'threshold' is missing"),
         (_without("chains", "5", "rpc"), "field 'rpc' is missing"),
+        (_without("chains", "40", "cctp", "domain"), "field 'domain' is missing"),
+        (_with("0x12", "chains", "40", "bridge"), "an address has 20 bytes, got 1"),
         (_without("chains", "5", "contracts", "vault"), "field 'vault' is missing"),
         (_with("0x1234", "chains", "5", "contracts", "vault"), "an address has 20 bytes, got 2"),
         (_with("0xzz", "deploymentId"), "non-hexadecimal"),

@@ -8,13 +8,17 @@ from keeper.devnet.chains import (
     ATTESTORS,
     CHAINS,
     DEPLOYER,
+    DOMAINS,
+    POOL,
     SETTLEMENT,
     START_PRICES,
+    START_VOLS,
     THRESHOLD,
     TOKENS,
     account,
     attestor_addresses,
     chain_named,
+    start_answers,
 )
 
 
@@ -34,6 +38,19 @@ def test_attestors_are_ascending_and_their_threshold_meets_any_two_quorums() -> 
 def test_every_token_and_the_settlement_token_have_a_price() -> None:
     assert SETTLEMENT in START_PRICES
     assert {token["underlying"] for token in TOKENS.values() if "underlying" in token} <= set(START_PRICES)
+
+
+def test_every_underlying_has_a_perpetual_and_a_vol() -> None:
+    names = set(START_PRICES) - {SETTLEMENT}
+    answers = start_answers()
+    assert set(START_VOLS) == names
+    assert set(answers) == set(START_PRICES) | {f"{name}-PERP" for name in names} | {f"{name}-VOL" for name in names}
+    assert all(answers[f"{name}-PERP"] == answers[name] for name in names)
+
+
+def test_the_pool_trades_a_collateral_token_and_every_chain_has_a_domain() -> None:
+    assert "underlying" in TOKENS[str(POOL["token"])]
+    assert len({DOMAINS[chain.chain_id] for chain in CHAINS}) == len(CHAINS)
 
 
 def test_chains_are_found_by_letter_and_by_id() -> None:
