@@ -190,17 +190,18 @@ def shipments(position: Mapping[int, int], vaults: Mapping[int, Vault], least: i
     return sorted(found, key=lambda each: (neediest.index(each.target), each.source))
 
 
-def cover(ledgers: Iterable[Ledger], fund: Mapping[int, int], number: int) -> Cycle | None:
+def cover(ledgers: Iterable[Ledger], fund: Mapping[int, int], number: int, terms: Terms) -> Cycle | None:
     """The cycle by which the fund pays accounts' deficits; None where there are none, or the fund has nothing there.
 
-    `fund` is its cash by chain (those on which it may enter). On each chain the deltas sum to 0. The smallest deficits
-    are paid first, so that as many accounts as possible are whole; each where the account owes most, then on its other
+    `fund` is its cash by chain, {} while it may not enter. On each chain the deltas sum to 0. The smallest deficits are
+    paid first, so that as many accounts as possible are whole; each where the account owes most, then on its other
     chains. Deficits are rounded up and the fund's cash down to 1e-6 USD: the fund never becomes negative.
     """
     left = {chain_id: max(0, cash) // GRAIN * GRAIN for chain_id, cash in sorted(fund.items())}
     paid: dict[tuple[AccountId, int], int] = {}
     waiting = [ledger for ledger in ledgers if ledger.may_enter and ledger.deficit > 0]
-    for ledger in sorted(waiting, key=lambda each: (each.deficit, each.account.account_id, each.account.chains)):
+    waiting.sort(key=lambda each: (each.deficit, each.account.account_id, each.account.chains))
+    for ledger in waiting[: terms.most_accounts]:
         missing = -(-ledger.deficit // GRAIN) * GRAIN
         for chain_id in sorted(ledger.account.chains, key=lambda c: (ledger.cash.get(c, 0), c)):
             amount = min(missing, left.get(chain_id, 0))

@@ -40,7 +40,7 @@ def broken(
     found = [(leaf, ledger) for leaf, ledger in placed if ledger is not None]
     barred = {leaf.account_id for leaf, ledger in found if not ledger.may_enter}
     faults += [f"account 0x{account.hex()}: an earlier entry is not applied" for account in sorted(barred)]
-    if len({leaf.account_id for leaf in offsets}) > terms.most_accounts:
+    if len({leaf.account_id for leaf in offsets} - {FUND}) > terms.most_accounts:
         faults.append(f"more than {terms.most_accounts} accounts enter")
     if any(leaf.account_id == FUND for leaf in offsets):
         faults += _cover_faults(found)

@@ -218,7 +218,7 @@ def test_the_fund_pays_the_smallest_deficit_first_where_the_account_owes_most() 
         ledger(OTHER, {A: -30}, deficit=30),
         ledger(STRANGER, {B: 5}),
     ]
-    cycle = cover(accounts, {A: usd(50), B: usd(100), C: usd(9)}, 7)
+    cycle = cover(accounts, {A: usd(50), B: usd(100), C: usd(9)}, 7, TERMS)
     assert cycle is not None
     assert cycle.entries == (
         leaf(FUND, A, -50),
@@ -233,9 +233,9 @@ def test_the_fund_pays_the_smallest_deficit_first_where_the_account_owes_most() 
 
 def test_a_fund_without_cash_or_accounts_without_deficit_make_no_cycle() -> None:
     poor = [ledger(OWNER, {A: -10}, deficit=10)]
-    assert cover(poor, {A: usd(-5), B: usd(100)}, 7) is None
-    assert cover([replace(poor[0], may_enter=False)], {A: usd(100)}, 7) is None
-    assert cover([ledger(OWNER, {A: 10})], {A: usd(100)}, 7) is None
+    assert cover(poor, {A: usd(-5), B: usd(100)}, 7, TERMS) is None
+    assert cover([replace(poor[0], may_enter=False)], {A: usd(100)}, 7, TERMS) is None
+    assert cover([ledger(OWNER, {A: 10})], {A: usd(100)}, 7, TERMS) is None
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)
@@ -256,7 +256,7 @@ def test_laws_of_a_cover(books: list[tuple[dict[int, int], int]], fund: dict[int
         for n, (cash, deficit) in enumerate(books)
     ]
     own = [Ledger(MarginAccount(FUND, (chain_id,)), {chain_id: cash}) for chain_id, cash in fund.items()]
-    cycle = cover(accounts, fund, 7)
+    cycle = cover(accounts, fund, 7, TERMS)
     entries = cycle.entries if cycle else ()
     assert broken(entries, [*accounts, *own], VAULTS, TERMS, 6) == []
     for chain_id in (A, B, C):
