@@ -303,6 +303,12 @@ class SettlementMachine(RuleBasedStateMachine):
                 booked = block.state.cash.get(account, 0) - block.own.get(account, 0)
                 assert booked == sum(leaf.cash_delta for leaf in once), "an entry counted twice, or not"
 
+    @invariant()
+    def positions_cancel(self) -> None:
+        """What chains are short of, with all that is signed and under way, is what others have too much."""
+        places = vaults(self.world(), LISTING, self.signed, self.progress())
+        assert sum(vault.position for vault in places.values()) == 0
+
     @staticmethod
     def has_arrived(leaf: SettlementLeaf, view: View) -> bool:
         target = transfer_target(leaf.account_id)
@@ -396,6 +402,7 @@ def _driven(seed: int, steps: int) -> SettlementMachine:
         machine.blocks_become_final(random.choice(CHAINS), random.random())
         machine.ledgers_add_up()
         machine.nobody_is_in_two_cycles()
+        machine.positions_cancel()
     return machine
 
 
