@@ -7,6 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IBlockHistory} from "./interfaces/IBlockHistory.sol";
 import {IMarginVerifier} from "./interfaces/IMarginVerifier.sol";
+import {AccountLib} from "./libraries/AccountLib.sol";
 import {CutLib} from "./libraries/CutLib.sol";
 import {Errors} from "./libraries/Errors.sol";
 import {Events} from "./libraries/Events.sol";
@@ -20,7 +21,8 @@ import {
     MarginLeaf,
     MarginStatus,
     MarkLeaf,
-    Permit
+    Permit,
+    SettlementLeaf
 } from "./libraries/Types.sol";
 
 /// @title MarginVerifier
@@ -274,10 +276,14 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         });
     }
 
-    // --- marks and legs --------------------------------------------------------------------------------------------
+    // --- marks, legs, settlements ----------------------------------------------------------------------------------
 
     /// @inheritdoc IMarginVerifier
-    function checkMark(MarkLeaf calldata leaf, bytes32[] calldata proof, uint256 maxAge) external view {
+    function checkMark(
+        MarkLeaf calldata leaf,
+        bytes32[] calldata proof,
+        uint256 maxAge
+    ) external view returns (uint64 timestamp) {
         if (leaf.asset == 0) revert Errors.ZeroLeaf();
         bytes32 hash = HashLib.leaf(leaf);
         HeldBatch storage batch = _currentBatch(proof);
@@ -287,6 +293,17 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
             if (!grace || !_proves(batch.marksRoot, hash, proof)) revert Errors.InvalidProof(hash);
         }
         _requireMarkAge(batch, maxAge);
+        return batch.timestamp;
+    }
+
+    /// @inheritdoc IMarginVerifier
+    function checkSettlement(SettlementLeaf calldata leaf, bytes32[] calldata proof) external view {
+        if (leaf.accountId == 0) revert Errors.ZeroLeaf();
+        if (leaf.chainId != block.chainid) revert Errors.WrongChain(leaf.chainId, block.chainid);
+        bytes32 hash = HashLib.leaf(leaf);
+        HeldBatch storage batch = _currentBatch(proof);
+        if (_proves(batch.settlementsRoot, hash, proof)) return;
+        if (!_withinGrace(batch) || !_proves(_before().settlementsRoot, hash, proof)) revert Errors.InvalidProof(hash);
     }
 
     /// @inheritdoc IMarginVerifier
@@ -358,6 +375,8 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (msg.sender != CLEARING_HOUSE && msg.sender != VAULT && msg.sender != RESERVATIONS) {
             revert Errors.NotConsumer(msg.sender);
         }
+        if (AccountLib.isClaims(permit.accountId)) revert Errors.ClaimsAccount(permit.accountId);
+        if (AccountLib.isClaims(permit.counterpartyId)) revert Errors.ClaimsAccount(permit.counterpartyId);
         if (nonceUsed(permit.accountId, permit.nonce)) {
             revert Errors.NonceAlreadyUsed(permit.accountId, permit.nonce);
         }

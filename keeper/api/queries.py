@@ -103,7 +103,7 @@ def account(node: Node, account_id: AccountId) -> dict[str, Any]:
     groups = components(world, account_id)
     if not groups:
         raise NotFound(f"no chain knows account 0x{account_id.hex()}")
-    marks = node.view.marks()
+    marks = node.observer.marks()
     live = [item for item in node.journal.live([account_id]) if is_live(item, world)]
     used = {n for c in world.values() for (a, n) in c.used_nonces if a == account_id}
     taken = used | {item.permit.nonce for item in live if isinstance(item, PermitItem)}

@@ -14,6 +14,7 @@ from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.portfolio import portfolios
 from keeper.margin.report import AccountReport, evaluate, mark_leaves
+from keeper.market.inputs import MarkInputs, marks_of
 from keeper.market.marks import Marks
 from keeper.state.batch import (
     UNIT,
@@ -25,7 +26,7 @@ from keeper.state.batch import (
     SettlementLeaf,
 )
 from keeper.state.deployment import Deployment
-from keeper.state.ids import FEES, FUND, AccountId, AssetId, is_token, parse_instrument, perpetual
+from keeper.state.ids import AccountId, AssetId, has_margin, is_token, parse_instrument, perpetual
 from keeper.state.world import MarginAccount, World
 
 from .codec import BatchDomain, cut_hash, digest
@@ -43,10 +44,12 @@ NOTIONAL_TOLERANCE = 10**9
 
 @dataclass(frozen=True)
 class BatchContent:
-    """A batch with all its leaves. `legs` and `settlements` may be empty: their trees are then absent."""
+    """A batch with all its leaves, and the `inputs` that its marks follow from. `legs` and `settlements` may be empty:
+    their trees are then absent."""
 
     batch: MarginBatch
     cut: tuple[ChainCut, ...]
+    inputs: MarkInputs
     marks: tuple[MarkLeaf, ...]
     accounts: tuple[MarginLeaf, ...]
     legs: tuple[LiquidationLeaf, ...] = ()
@@ -70,9 +73,8 @@ class BatchContent:
 
     @cached_property
     def prices(self) -> Marks:
-        """The price of every underlying, as its perpetual's mark says it."""
-        leaves = (leaf for leaf in self.marks if not is_token(leaf.asset))
-        return Marks({parse_instrument(leaf.asset).underlying: leaf.price for leaf in leaves})
+        """The marks that its inputs give."""
+        return marks_of(self.inputs, (leaf.asset for leaf in self.marks if not is_token(leaf.asset)))
 
     @cached_property
     def leaves_by_account(self) -> Mapping[tuple[AccountId, int], MarginLeaf]:
@@ -97,14 +99,15 @@ def batch_digest(deployment: Deployment, batch: MarginBatch) -> bytes:
 
 
 def listed_assets(deployment: Deployment) -> list[AssetId]:
-    """What gets a mark in every batch: a perpetual per underlying, and every chain's collateral tokens; ascending."""
+    """What gets a mark in every batch: a perpetual per underlying, the futures and options that are listed, expired
+    ones too, and every chain's collateral tokens; ascending."""
     tokens = (asset for chain in deployment.chains.values() for asset in chain.token_assets())
-    return sorted([*(perpetual(name) for name in deployment.underlyings()), *tokens])
+    return sorted([*(perpetual(name) for name in deployment.underlyings()), *deployment.instruments, *tokens])
 
 
 def reports_at(world: World, marks: Marks, model: MarginModel, listing: Listing) -> list[AccountReport]:
-    """A report for every margin account of owners; the fund's and the fees' accounts have no requirement."""
-    return evaluate([p for p in portfolios(world, listing) if p.account.account_id not in (FUND, FEES)], marks, model)
+    """A report for every margin account of owners; nothing is required of reserved accounts."""
+    return evaluate([p for p in portfolios(world, listing) if has_margin(p.account.account_id)], marks, model)
 
 
 def due_accounts(reports: Iterable[AccountReport]) -> Mapping[MarginAccount, AccountReport]:
@@ -136,12 +139,13 @@ def build_batch(
     deployment: Deployment,
     model: MarginModel,
     cut: Sequence[ChainCut],
-    marks: Marks,
+    inputs: MarkInputs,
     reports: Sequence[AccountReport],
     legs: Sequence[LiquidationLeaf],
     minimum_equity: int,
+    settlements: Sequence[SettlementLeaf] = (),
 ) -> BatchContent:
-    """Assemble the batch of a cut. `reports` are of the holdings at the cut, at `marks`.
+    """Assemble the batch of a cut. `reports` are of the holdings at the cut, at the marks that `inputs` give.
 
     The timestamp is the largest head time among chains that are not late, the epoch that time ÷ EPOCH_SECONDS.
     """
@@ -161,9 +165,13 @@ def build_batch(
             attestor_set_id=deployment.attestor_set_id,
         ),
         cut=ordered,
-        marks=tuple(mark_leaves(marks, model, listed_assets(deployment))),
+        inputs=inputs,
+        marks=tuple(
+            mark_leaves(marks_of(inputs, deployment.instruments), model, listed_assets(deployment)),
+        ),
         accounts=margin_leaves(reports, minimum_equity),
         legs=tuple(sorted(legs, key=lambda leg: (leg.account_id, leg.chain_id, leg.asset))),
+        settlements=tuple(sorted(settlements, key=lambda leaf: (leaf.cycle, leaf.account_id, leaf.chain_id))),
     )
     return replace(content, batch=with_roots(content))
 
@@ -202,38 +210,71 @@ def structural_faults(content: BatchContent, deployment: Deployment) -> list[str
         faults.append(f"timestamp {batch.timestamp} is not the largest head time of the cut")
     if sorted(leaf.asset for leaf in content.marks) != listed_assets(deployment):
         faults.append("the marks are not those of the listed assets")
-    if content.settlements:
-        faults.append("settlements are not part of this protocol version")
-    for name, keys in (
-        ("account", [(leaf.account_id, leaf.chain_id) for leaf in content.accounts]),
-        ("leg", [(leg.account_id, leg.chain_id) for leg in content.legs]),
+    faults += _input_form(content, deployment)
+    accounts = [(leaf.account_id, leaf.chain_id) for leaf in content.accounts]
+    legs = [(leg.account_id, leg.chain_id, leg.asset, leg.counterparty) for leg in content.legs]
+    entries = [(leaf.cycle, leaf.account_id, leaf.chain_id) for leaf in content.settlements]
+    for wrong, message in (
+        (len(set(accounts)) != len(accounts), "two account leaves for one account and chain"),
+        (len(set(legs)) != len(legs), "two leg leaves for one account, chain and asset"),
+        (len(set(entries)) != len(entries), "two settlement leaves for one cycle, account and chain"),
     ):
-        if len(set(keys)) != len(keys):
-            faults.append(f"two {name} leaves for one account and chain")
+        if wrong:
+            faults.append(message)
+    return faults
+
+
+def _input_form(content: BatchContent, deployment: Deployment) -> list[str]:
+    """What is wrong with the inputs whatever the state of the chains."""
+    inputs, dated = content.inputs, set(deployment.instruments)
+    names = [entry.underlying for entry in inputs.underlyings]
+    settled = [entry.asset for entry in inputs.settled]
+    faults = []
+    if inputs.time != content.batch.timestamp:
+        faults.append(f"inputs of {inputs.time}, the batch is of {content.batch.timestamp}")
+    if names != list(deployment.underlyings()):
+        faults.append(f"inputs for {', '.join(names)}, wanted {', '.join(deployment.underlyings())}")
+    if any(entry.index <= 0 or entry.perpetual <= 0 or entry.vol < 0 for entry in inputs.underlyings):
+        faults.append("an input that is not positive")
+    if [entry.asset for entry in inputs.funding] != sorted(perpetual(name) for name in names):
+        faults.append("funding is not that of every underlying's perpetual")
+    if settled != sorted(set(settled)):
+        faults.append("settlement prices are not ascending by instrument, each once")
+    for entry in inputs.settled:
+        if entry.asset not in dated or parse_instrument(entry.asset).expiry >= inputs.time:
+            faults.append(f"0x{entry.asset.hex()} is settled and not listed, or not expired")
+    return faults
+
+
+def mark_faults(content: BatchContent, model: MarginModel) -> list[str]:
+    """Where the mark leaves are not those of the inputs.
+
+    Figures may differ by 2e-6 USD or 1e-9 of the mark, the larger: options are priced in floating point.
+    """
+    faults = []
+    own_marks = {leaf.asset: leaf for leaf in mark_leaves(content.prices, model, [leaf.asset for leaf in content.marks])}
+    for mark in content.marks:
+        own = own_marks[mark.asset]
+        figures = (
+            ("price", mark.price, own.price),
+            ("long requirement", mark.long_requirement, own.long_requirement),
+            ("short requirement", mark.short_requirement, own.short_requirement),
+        )
+        name = f"mark 0x{mark.asset.hex()}"
+        faults += _differences(name, figures, LEAF_TOLERANCE + own.price // NOTIONAL_TOLERANCE)
+        exact = (("funding index", mark.funding_index, own.funding_index), ("expiry", mark.settled_at, own.settled_at))
+        faults += _differences(name, exact, 0)
     return faults
 
 
 def leaf_faults(
     content: BatchContent, reports: Sequence[AccountReport], model: MarginModel, minimum_equity: int
 ) -> list[str]:
-    """Where the proposed mark and margin leaves differ from ours, recomputed from the proposed prices.
+    """Where the proposed mark and margin leaves differ from ours, recomputed from the proposed inputs.
 
     Figures may differ by 2e-6 USD or 1e-9 of the account's gross notional, the larger.
     """
-    faults = []
-    assets = [leaf.asset for leaf in content.marks]
-    own_marks = {leaf.asset: leaf for leaf in mark_leaves(content.prices, model, assets)}
-    for mark in content.marks:
-        own_mark = own_marks[mark.asset]
-        tolerance = LEAF_TOLERANCE + own_mark.price // NOTIONAL_TOLERANCE
-        figures = (
-            ("price", mark.price, own_mark.price),
-            ("long requirement", mark.long_requirement, own_mark.long_requirement),
-            ("short requirement", mark.short_requirement, own_mark.short_requirement),
-        )
-        faults += _differences(f"mark 0x{mark.asset.hex()}", figures, tolerance)
-        if (mark.funding_index, mark.settled_at) != (0, 0):
-            faults.append(f"mark 0x{mark.asset.hex()}: funding index and settlement time are zero in this version")
+    faults = mark_faults(content, model)
     gross = {(r.account.account_id, c): r.gross_notional for r in reports for c in r.account.chains}
     figures_of = {(r.account.account_id, c): _leaf(r, c) for r in reports for c in r.account.chains}
     ours = {(leaf.account_id, leaf.chain_id): leaf for leaf in margin_leaves(reports, minimum_equity)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keeper.clearing.effects import Effect, effect_of
+from keeper.clearing.effects import Effect, Touches, effect_of
 from keeper.clearing.exposure import (
     Exposure,
     Line,
@@ -139,6 +139,7 @@ class _Case:
         self.candidate = candidate
         self.context = context
         self.marks = marks
+        self.touches = Touches.at(context.world, context.marks)
         self.others = others
         self.account = component_of(context.world, account_id, candidate.chain_id)
         self.book = portfolio(context.world, context.listing, self.account)
@@ -173,7 +174,7 @@ class _Case:
         """The candidate's effect; for a takeover whose leg is not known, that of either side."""
         listing, profile = self.context.listing, self.context.deployment.profile
         return [
-            effect_of(self.candidate, self.account, listing, profile, terms)
+            effect_of(self.candidate, self.account, listing, profile, terms, self.touches)
             for terms in takeover_terms(self.candidate, self.account.account_id, self.legs, self._takeover_prices())
         ]
 
@@ -187,6 +188,7 @@ class _Case:
             self.context.deployment.profile,
             self._takeover_prices(),
             [(self.candidate.chain_id, act) for act in acts],
+            self.touches,
         )
 
     def _takeover_prices(self) -> Prices:

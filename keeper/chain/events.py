@@ -14,7 +14,7 @@ from typing import Any
 from immutables import Map
 
 from keeper.state.ids import AccountId, Address, AssetId
-from keeper.state.world import BlockRef, ChainState, Reservation
+from keeper.state.world import BlockRef, ChainState, FundingIndex, Owed, Reservation
 
 from .abi import topic
 
@@ -41,6 +41,12 @@ class _Fold:
         self.used_nonces = state.used_nonces.mutate()
         self.deposited = state.deposited.mutate()
         self.held = state.held
+        self.claims = state.claims
+        self.applied = state.applied.mutate()
+        self.owed = state.owed.mutate()
+        self.funding = state.funding.mutate()
+        self.funding_paid = state.funding_paid.mutate()
+        self.settlement_prices = state.settlement_prices.mutate()
         self.posted = (state.posted_epoch, state.posted_digest, state.posted_timestamp)
 
     def finish(self, state: ChainState, block: BlockRef) -> ChainState:
@@ -58,6 +64,12 @@ class _Fold:
             used_nonces=self.used_nonces.finish(),
             deposited=self.deposited.finish(),
             held=self.held,
+            claims=self.claims,
+            applied=self.applied.finish(),
+            owed=self.owed.finish(),
+            funding=self.funding.finish(),
+            funding_paid=self.funding_paid.finish(),
+            settlement_prices=self.settlement_prices.finish(),
             posted_epoch=epoch,
             posted_digest=digest,
             posted_timestamp=timestamp,
@@ -161,6 +173,31 @@ def _posted(fold: _Fold, topics: list[bytes], data: bytes) -> None:
     fold.posted = (int.from_bytes(topics[1], "big"), topics[2], _word(data, 0))
 
 
+def _claims(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.claims = _signed(data, 0)
+
+
+def _applied(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.applied[(AccountId(topics[2]), int.from_bytes(topics[1], "big"))] = _signed(data, 0)
+
+
+def _owed(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    value = Owed(_word(data, 0), _word(data, 1))
+    _put_nested(fold.owed, AccountId(topics[1]), Address(topics[2][12:]), value if value.cash or value.rest else None)
+
+
+def _funding(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.funding[AssetId(topics[1])] = FundingIndex(_signed(data, 0), _word(data, 1))
+
+
+def _funding_paid(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    _put(fold.funding_paid, (AccountId(topics[1]), AssetId(topics[2])), _signed(data, 0))
+
+
+def _settlement_price(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.settlement_prices[AssetId(topics[1])] = _word(data, 0)
+
+
 _Handler = Callable[[_Fold, list[bytes], bytes], None]
 
 
@@ -178,6 +215,12 @@ def _handlers() -> Mapping[str, _Handler]:
         "SettlementHeldSet": _held,
         "DepositedSet": _deposited,
         "BatchPosted": _posted,
+        "ClaimsSet": _claims,
+        "SettlementApplied": _applied,
+        "OwedSet": _owed,
+        "FundingIndexSet": _funding,
+        "FundingPaidSet": _funding_paid,
+        "SettlementPriceSet": _settlement_price,
     }
     return {"0x" + topic(name).hex(): handler for name, handler in by_name.items()}
 

@@ -34,6 +34,8 @@ HISTORY = 256
 _HEADERS = 64
 """Largest gap that is followed header by header; a larger one is backfilled by ranges of logs."""
 _FIRST_RANGE = 2_000
+_ROUNDS = 1_024
+"""Most rounds of a feed that one settlement price is averaged over."""
 _GROWTH = 1.05
 
 
@@ -85,6 +87,22 @@ class Follower:
     def at(self, number: int) -> ChainState | None:
         """The state at a recent final block; None where it is not final here yet, or too old."""
         return self._history.get(number)
+
+    async def rounds(self, symbol: str, since: int) -> list[tuple[int, int]]:
+        """Answers of a feed and their times, newest first, back to the one in force at `since` (unix seconds), as the
+        final block has them.
+
+        Raises:
+            RpcUnavailable, RpcError: as `poll`.
+        """
+        call = {
+            "to": "0x" + self.chain.contracts.lens.hex(),
+            "data": "0x" + encode("MarginLens", "rounds", [self.chain.feeds[symbol], since, _ROUNDS]).hex(),
+        }
+        with understood(self.rpc):
+            answer = await self.rpc.call("eth_call", [call, {"blockHash": "0x" + self.final.block.hash.hex()}])
+            (found,) = decode_result("MarginLens", "rounds", bytes.fromhex(answer[2:]))
+            return [(int(value), int(time)) for value, time in found]
 
     async def poll(self) -> bool:
         """Look once; True where something is new.

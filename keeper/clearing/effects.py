@@ -6,15 +6,16 @@ Rounding is the contracts': a buyer pays rounded up, a seller receives rounded d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keeper.margin.listing import Listing, UnknownAsset
+from keeper.market.marks import Marks
 from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import ZERO32, AssetId, token_id
+from keeper.state.ids import ZERO32, AssetId, is_token, token_id
 from keeper.state.live import LegItem, PermitItem
-from keeper.state.world import ChainState, MarginAccount
+from keeper.state.world import ChainState, MarginAccount, World
 
 
 class UnsupportedAction(ValueError):
@@ -23,7 +24,7 @@ class UnsupportedAction(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Changes of one margin account, USD, sizes and amounts in 1e18.
+    """Changes of one margin account, USD, sizes and amounts in 1e18; `funding` as a portfolio's, 1e36.
 
     `cash_part` of `reserved` may be claimed in cash; `settlement_out` is the settlement token that leaves the vault,
     which `cash` has already lost.
@@ -36,6 +37,7 @@ class Effect:
     cash_part: int = 0
     settlement_out: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    funding: int = 0
 
     @property
     def nothing(self) -> bool:
@@ -49,6 +51,36 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Touches:
+    """The funding index that a fill may touch a position at, on each chain: whatever its contract has stored by then.
+
+    `indexes` are those of the judged marks. A chain's own index only moves forward in time towards them.
+    """
+
+    world: World
+    indexes: Mapping[AssetId, tuple[int, ...]]
+
+    @classmethod
+    def at(cls, world: World, marks: Sequence[Marks]) -> Touches:
+        assets = {asset for each in marks for asset in each.funding}
+        return cls(world, {asset: tuple(each.funding.get(asset, 0) for each in marks) for asset in assets})
+
+    def worst(self, chain_id: int, asset: AssetId, size: int) -> int:
+        """Funding, 1e36, of a change of position by `size` at the worst index: the lowest for who buys."""
+        indexes = list(self.indexes.get(asset, ()))
+        stored = self.world[chain_id].funding.get(asset) if chain_id in self.world else None
+        if stored is not None:
+            indexes.append(stored.index)
+        if not indexes:
+            return 0
+        return size * (min(indexes) if size > 0 else max(indexes))
+
+
+UNTOUCHED = Touches({}, {})
+"""Where nothing has any funding."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakeoverTerms:
     """The side of what a taker takes (+1 a long, −1 a short) and the worst price per unit, USD 1e18."""
 
@@ -57,7 +89,12 @@ class TakeoverTerms:
 
 
 def effect_of(
-    item: PermitItem, account: MarginAccount, listing: Listing, profile: Profile, terms: TakeoverTerms | None = None
+    item: PermitItem,
+    account: MarginAccount,
+    listing: Listing,
+    profile: Profile,
+    terms: TakeoverTerms | None = None,
+    touches: Touches = UNTOUCHED,
 ) -> Effect:
     """What executing a permit does to `account`; nothing where it names another account or another component's chain.
 
@@ -74,6 +111,14 @@ def effect_of(
         return Effect()
     if item.chain_id not in listing.settlement:
         raise UnknownAsset(f"chain {item.chain_id} is not listed")
+    found = _effect(item, account, listing, profile, terms)
+    funding = sum(touches.worst(item.chain_id, asset, size) for asset, size in found.positions.items())
+    return replace(found, funding=funding) if funding else found
+
+
+def _effect(
+    item: PermitItem, account: MarginAccount, listing: Listing, profile: Profile, terms: TakeoverTerms | None
+) -> Effect:
     action = item.action
     if isinstance(action, Withdraw):
         return _withdraw(action, item.chain_id, listing)
@@ -85,7 +130,7 @@ def effect_of(
     if isinstance(action, Reserve):
         return Effect(reserved=action.amount, cash_part=action.cash_part)
     if isinstance(action, Takeover) and terms is not None:
-        return fill(action.asset, terms.side * action.size, terms.price, 0)
+        return taken(action.asset, terms.side * action.size, terms.price)
     if isinstance(action, Move):
         side = 1 if account.account_id == action.target else -1
         if is_cash(action):
@@ -99,6 +144,17 @@ def fill(asset: AssetId, size: int, price: int, fee: int) -> Effect:
     """The effect of buying `size` (selling where negative) at `price`, less a fee."""
     # floor division of the negative payment rounds what is paid up, of the positive one what is received down.
     return Effect(cash=(-size * price) // UNIT - fee, positions={asset: size})
+
+
+def taken(asset: AssetId, size: int, price: int) -> Effect:
+    """What taking over a position, or collateral, at `price` does to the taker.
+
+    What is paid for collateral becomes the seller's cash, who may draw it: it leaves the taker as a withdrawal does.
+    """
+    if not is_token(asset):
+        return fill(asset, size, price, 0)
+    cash = (-size * price) // UNIT
+    return Effect(cash=cash, collateral={asset: size}, settlement_out=max(0, -cash))
 
 
 def is_cash(action: Move) -> bool:
@@ -129,7 +185,9 @@ def leg_remaining(leg: LegItem, state: ChainState) -> int:
     return max(0, abs(leg.leaf.close_limit) - closed)
 
 
-def legs_effect(legs: Sequence[LegItem], state: ChainState, reachable: int, profile: Profile) -> Effect:
+def legs_effect(
+    legs: Sequence[LegItem], state: ChainState, reachable: int, profile: Profile, touches: Touches = UNTOUCHED
+) -> Effect:
     """What live legs on one position together do to the liquidated account, filled in full at the worst terms of any.
 
     Legs of successive batches on one position share its cumulative counter, so together they close what the largest
@@ -143,7 +201,11 @@ def legs_effect(legs: Sequence[LegItem], state: ChainState, reachable: int, prof
     prices = [max(0, leg.leaf.mark_price - side * leg.leaf.max_concession) for leg in legs]
     price = min(prices) if side > 0 else max(prices)
     fee = _ceil(profile.flat_fee * size, min(abs(leg.leaf.close_limit) for leg in legs))
-    return fill(legs[0].leaf.asset, -side * size, price, fee)
+    leaf = legs[0].leaf
+    if is_token(leaf.asset):
+        return Effect(cash=size * price // UNIT - fee, collateral={leaf.asset: -size})
+    closing = fill(leaf.asset, -side * size, price, fee)
+    return replace(closing, funding=touches.worst(leaf.chain_id, leaf.asset, -side * size))
 
 
 def _withdraw(action: Withdraw, chain_id: int, listing: Listing) -> Effect:

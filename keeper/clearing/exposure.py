@@ -20,11 +20,21 @@ from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floo
 from keeper.state.actions import Move, Takeover
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import AccountId, AssetId
+from keeper.state.ids import AccountId, AssetId, is_token
 from keeper.state.live import LegItem, LiveItem, PermitItem
-from keeper.state.world import MarginAccount, World
+from keeper.state.world import ChainState, MarginAccount, World
 
-from .effects import Effect, TakeoverTerms, effect_of, is_cash, leg_remaining, leg_side, legs_effect
+from .effects import (
+    UNTOUCHED,
+    Effect,
+    TakeoverTerms,
+    Touches,
+    effect_of,
+    is_cash,
+    leg_remaining,
+    leg_side,
+    legs_effect,
+)
 
 Prices = Mapping[AssetId, tuple[int, ...]]
 """The price of an asset at every set of marks that is judged at, USD 1e18."""
@@ -194,6 +204,7 @@ def live_effects(
     profile: Profile,
     prices: Prices,
     adding: Sequence[tuple[int, Effect]] = (),
+    touches: Touches = UNTOUCHED,
 ) -> list[LiveEffect]:
     """What live items would do to `account`, those that do nothing left out; permits first, then legs.
 
@@ -210,7 +221,7 @@ def live_effects(
     for item in ordered:
         if isinstance(item, PermitItem):
             for terms in takeover_terms(item, account.account_id, legs, prices):
-                effect = effect_of(item, account, listing, profile, terms)
+                effect = effect_of(item, account, listing, profile, terms, touches)
                 if not effect.nothing:
                     permits.append((item.chain_id, LiveEffect(effect, (item,))))
     changes = [*((chain_id, entry.effect) for chain_id, entry in permits), *adding]
@@ -221,10 +232,13 @@ def live_effects(
             groups.setdefault((leaf.chain_id, leaf.asset, leg_side(leg)), []).append(leg)
     found = [entry for _, entry in permits]
     for (chain_id, asset, side), group in sorted(groups.items()):
-        sizes = world[chain_id].sizes.get(account.account_id)
-        position = sizes.get(asset, 0) if sizes is not None else 0
-        grown = sum(max(0, side * e.positions.get(asset, 0)) for chain, e in changes if chain == chain_id)
-        effect = legs_effect(group, world[chain_id], max(0, side * position + grown), profile)
+        position = held_on(world[chain_id], account.account_id, asset, listing)
+        grown = sum(
+            max(0, side * (e.positions.get(asset, 0) + e.collateral.get(asset, 0)))
+            for chain, e in changes
+            if chain == chain_id
+        )
+        effect = legs_effect(group, world[chain_id], max(0, side * position + grown), profile, touches)
         if not effect.nothing:
             found.append(LiveEffect(effect, tuple(group)))
     return found
@@ -269,6 +283,18 @@ def legs_for(item: PermitItem, legs: Iterable[LegItem]) -> list[LegItem]:
         return []
     wanted = (action.liquidated, item.chain_id, action.asset)
     return [leg for leg in legs if (leg.leaf.account_id, leg.leaf.chain_id, leg.leaf.asset) == wanted]
+
+
+def held_on(state: ChainState, account: AccountId, asset: AssetId, listing: Listing) -> int:
+    """What an account holds of an instrument, or of a collateral token of this chain, 1e18, signed."""
+    if is_token(asset):
+        if asset not in listing.collateral:
+            return 0
+        token = listing.collateral[asset]
+        balances = state.balances.get(account)
+        return 0 if balances is None else balances.get(token.token.address, 0) * token.scale
+    sizes = state.sizes.get(account)
+    return 0 if sizes is None else sizes.get(asset, 0)
 
 
 def leg_is_live_on(account: MarginAccount, live: Iterable[LiveItem], world: World) -> bool:

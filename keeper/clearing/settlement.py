@@ -16,15 +16,14 @@ USD, the smallest amount of a token with six decimals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from keeper.margin.listing import Listing
 from keeper.margin.valuation import GRAIN
 from keeper.state.batch import SettlementLeaf
-from keeper.state.ids import FUND, AccountId, transfer_id, transfer_target
-from keeper.state.world import MarginAccount, World, margin_accounts
+from keeper.state.ids import FUND, AccountId, has_margin, transfer_id, transfer_target
+from keeper.state.world import ChainState, MarginAccount, World, margin_accounts
 
 from .transfers import Transfer, fewest_transfers
 
@@ -217,36 +216,25 @@ def cover(ledgers: Iterable[Ledger], fund: Mapping[int, int], number: int, terms
 # --- what is signed and not final yet --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What one chain's block says of settlement: its claims (USD 1e18), which leaves it applied, by cycle and account
-    id (shipments included), and which shipments arrived, by cycle and the chain that shipped."""
-
-    claims: int = 0
-    applied: AbstractSet[tuple[int, AccountId]] = frozenset()
-    arrived: AbstractSet[tuple[int, int]] = frozenset()
-
-
-def unapplied(signed: Iterable[SettlementLeaf], progress: Mapping[int, Progress]) -> list[SettlementLeaf]:
+def unapplied(signed: Iterable[SettlementLeaf], world: World) -> list[SettlementLeaf]:
     """The leaves that these blocks have not applied; a chain of which nothing is known has applied none."""
-    nothing = Progress()
-    return [
-        leaf for leaf in signed if (leaf.cycle, leaf.account_id) not in progress.get(leaf.chain_id, nothing).applied
-    ]
+    return [leaf for leaf in signed if leaf.chain_id not in world or not is_applied(leaf, world[leaf.chain_id])]
+
+
+def is_applied(leaf: SettlementLeaf, state: ChainState) -> bool:
+    """Whether the state of its chain has the leaf's flag, and so, at the same block, its delta in the cash."""
+    return (leaf.account_id, leaf.cycle) in state.applied
 
 
 def ledgers(
-    world: World,
-    signed: Sequence[SettlementLeaf] = (),
-    progress: Mapping[int, Progress] | None = None,
-    deficits: Mapping[MarginAccount, int] | None = None,
+    world: World, signed: Iterable[SettlementLeaf] = (), deficits: Mapping[MarginAccount, int] | None = None
 ) -> list[Ledger]:
-    """Every margin account's cash at these blocks, flag and cash read at one block of each chain.
+    """Every margin account's cash at these blocks, and the fund's.
 
     `signed` are all leaves whose application is not known to be final; an account with one of them waiting on any chain
-    may not enter.
+    may not enter. What integrators have claimed is not netted between chains.
     """
-    waiting = {leaf.account_id for leaf in unapplied(signed, progress or {})}
+    waiting = {leaf.account_id for leaf in unapplied(signed, world)}
     return [
         Ledger(
             account,
@@ -255,36 +243,52 @@ def ledgers(
             (deficits or {}).get(account, 0),
         )
         for account in margin_accounts(world)
+        if takes_part(account.account_id)
     ]
 
 
-def vaults(
-    world: World, listing: Listing, signed: Sequence[SettlementLeaf], progress: Mapping[int, Progress]
-) -> dict[int, Vault]:
-    """Every chain's tokens at these blocks, with what is signed and has not happened there."""
-    waiting = unapplied(signed, progress)
-    pending: dict[int, int] = {}
-    outgoing: dict[int, int] = {}
-    incoming: dict[int, int] = {}
+def takes_part(account: AccountId) -> bool:
+    """Whether a cycle may change an account's cash: an owner's, or the fund's."""
+    return has_margin(account) or account == FUND
+
+
+def vaults(world: World, listing: Listing, signed: Iterable[SettlementLeaf]) -> dict[int, Vault]:
+    """Every chain's tokens at these blocks, with what is signed and has not happened there. The world has every chain.
+
+    What arrived on a chain is what its claims lack of all that it applied: they rise by deltas and by what it ships,
+    and fall by what arrives, before the bridge's fee. So the blocks say by themselves what is under way.
+    """
+    pending = dict.fromkeys(world, 0)
+    outgoing = dict.fromkeys(world, 0)
+    incoming = {chain_id: state.claims - _claimed(state) for chain_id, state in world.items()}
+    waiting = unapplied(signed, world)
     for leaf in waiting:
-        into = outgoing if is_shipment(leaf) else pending
-        amount = -leaf.cash_delta if is_shipment(leaf) else leaf.cash_delta
-        into[leaf.chain_id] = into.get(leaf.chain_id, 0) + amount
-    for leaf in signed:
-        target = transfer_target(leaf.account_id)
-        if target is not None and (leaf.cycle, leaf.chain_id) not in progress.get(target, Progress()).arrived:
-            incoming[target] = incoming.get(target, 0) - leaf.cash_delta
+        if is_shipment(leaf):
+            outgoing[leaf.chain_id] -= leaf.cash_delta
+        else:
+            pending[leaf.chain_id] += leaf.cash_delta
+    shipped = [(leaf.account_id, leaf.cash_delta) for leaf in waiting]
+    shipped += [(account, delta) for state in world.values() for (account, _), delta in state.applied.items()]
+    for account, delta in shipped:
+        target = transfer_target(account)
+        if target in incoming:
+            incoming[target] -= delta
     return {
         chain_id: Vault(
             held=state.held * listing.settlement[chain_id].scale,
-            claims=progress.get(chain_id, Progress()).claims,
+            claims=state.claims,
             decimals=listing.settlement[chain_id].token.decimals,
-            pending=pending.get(chain_id, 0),
-            outgoing=outgoing.get(chain_id, 0),
-            incoming=incoming.get(chain_id, 0),
+            pending=pending[chain_id],
+            outgoing=outgoing[chain_id],
+            incoming=incoming[chain_id],
         )
         for chain_id, state in sorted(world.items())
     }
+
+
+def _claimed(state: ChainState) -> int:
+    """What a chain's claims would be had nothing ever arrived."""
+    return sum(delta if transfer_target(account) is None else -delta for (account, _), delta in state.applied.items())
 
 
 def _taking_part(ledger: Ledger, vaults: Mapping[int, Vault]) -> dict[int, int]:

@@ -44,12 +44,16 @@ class SettlementToken:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """`collateral` by asset id, `settlement` by chain id, `underlyings` sorted, `kinds` of instruments."""
+    """`collateral` by asset id, `settlement` by chain id, `underlyings` sorted, `kinds` of instruments.
+
+    `dated` are the instruments with an expiry that are listed; None where every one is.
+    """
 
     collateral: Mapping[AssetId, CollateralToken]
     settlement: Mapping[int, SettlementToken]
     underlyings: tuple[str, ...]
     kinds: frozenset[Kind] = frozenset({Kind.PERPETUAL})
+    dated: frozenset[AssetId] | None = None
 
     @classmethod
     def of(cls, deployment: Deployment) -> Listing:
@@ -65,6 +69,8 @@ class Listing:
                 for chain_id, chain in sorted(deployment.chains.items())
             },
             underlyings=deployment.underlyings(),
+            kinds=frozenset(Kind) - {Kind.TOKEN},
+            dated=frozenset(deployment.instruments),
         )
 
     def underlying_of(self, asset: AssetId) -> str:
@@ -83,4 +89,6 @@ class Listing:
             raise UnknownAsset(str(error)) from None
         if instrument.kind not in self.kinds or instrument.underlying not in self.underlyings:
             raise UnknownAsset(f"{instrument.kind.name.lower()} on {instrument.underlying} is not listed")
+        if instrument.expiry and self.dated is not None and asset not in self.dated:
+            raise UnknownAsset(f"instrument 0x{asset.hex()} is not listed")
         return instrument.underlying

@@ -28,7 +28,8 @@ class Portfolio:
 
     Cash, sizes, collateral amounts and reservations are scaled by 1e18; zero positions and amounts are absent, ids
     ascend. `reserved` is what open reservations take of the margin, `cash_parts` what they may claim of the cash,
-    `elsewhere` the net delta of the owner's other accounts by underlying, each by its absolute value, USD 1e18.
+    `elsewhere` the net delta of the owner's other accounts by underlying, each by its absolute value, USD 1e18,
+    `funding` Σ size × the index up to which funding is booked, 1e36.
     """
 
     account: MarginAccount
@@ -38,6 +39,7 @@ class Portfolio:
     reserved: int = 0
     cash_parts: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    funding: int = 0
 
     def plus(self, change: Change) -> Portfolio:
         """The portfolio after an act."""
@@ -48,6 +50,7 @@ class Portfolio:
             collateral=_sum(self.collateral, change.collateral),
             reserved=self.reserved + change.reserved,
             cash_parts=self.cash_parts + change.cash_part,
+            funding=self.funding + change.funding,
         )
 
     @property
@@ -62,7 +65,7 @@ class Portfolio:
 
 def portfolio(world: World, listing: Listing, account: MarginAccount) -> Portfolio:
     """The holdings of one margin account. Tokens that the deployment does not list are not counted."""
-    cash = reserved = cash_parts = 0
+    cash = reserved = cash_parts = funding = 0
     positions: dict[AssetId, int] = {}
     collateral: dict[AssetId, int] = {}
     for chain_id in account.chains:
@@ -72,6 +75,7 @@ def portfolio(world: World, listing: Listing, account: MarginAccount) -> Portfol
         cash += state.cash.get(account.account_id, 0)
         for asset, size in state.sizes.get(account.account_id, {}).items():
             positions[asset] = positions.get(asset, 0) + size
+            funding += size * state.funding_paid.get((account.account_id, asset), 0)
         for address, balance in state.balances.get(account.account_id, {}).items():
             asset = token_id(chain_id, address)
             if asset in listing.collateral:
@@ -79,7 +83,7 @@ def portfolio(world: World, listing: Listing, account: MarginAccount) -> Portfol
         for reservation in open_reservations(state, account.account_id):
             reserved += reservation.amount
             cash_parts += reservation.cash_part
-    return Portfolio(account, cash, _sum({}, positions), _sum({}, collateral), reserved, cash_parts)
+    return Portfolio(account, cash, _sum({}, positions), _sum({}, collateral), reserved, cash_parts, funding=funding)
 
 
 def portfolios(world: World, listing: Listing) -> list[Portfolio]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT, MarkLeaf
-from keeper.state.ids import AssetId
+from keeper.state.ids import AssetId, parse_instrument
 from keeper.state.world import MarginAccount
 
 from .model import MarginModel
@@ -83,7 +83,7 @@ def mark_leaves(marks: Marks, model: MarginModel, assets: Sequence[AssetId]) -> 
     """A leaf per asset, in the order given, with the standalone initial margin of a whole unit held long and short.
 
     For a token the long requirement is its haircut times the price plus its own scenario loss, the short one the
-    scenario loss of owing it. Rounded up to 1e-6 USD.
+    scenario loss of owing it. Rounded up to 1e-6 USD. What is settled needs none, and says when it expired.
     """
     scenarios = model.scenarios(marks, assets)
     long, _ = scenarios.requirements(scenarios.pnl)
@@ -92,5 +92,15 @@ def mark_leaves(marks: Marks, model: MarginModel, assets: Sequence[AssetId]) -> 
     for row, asset in enumerate(assets):
         price = model.price(asset, marks)
         haircut = ceil_grain(price * model.haircut(asset) * UNIT)
-        leaves.append(MarkLeaf(asset, price, 0, haircut + ceil_usd(float(long[row])), ceil_usd(float(short[row]))))
+        settled_at = parse_instrument(asset).expiry if asset in marks.settled else 0
+        leaves.append(
+            MarkLeaf(
+                asset,
+                price,
+                marks.funding.get(asset, 0),
+                haircut + ceil_usd(float(long[row])),
+                ceil_usd(float(short[row])),
+                settled_at,
+            )
+        )
     return leaves

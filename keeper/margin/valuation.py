@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +29,8 @@ GRAIN = 10**12
 
 
 class Holdings(Protocol):
-    """Anything with cash, positions and collateral: a portfolio, or what an act adds to one. All scaled by 1e18."""
+    """Anything with cash, positions and collateral: a portfolio, or what an act adds to one. All scaled by 1e18, but
+    `funding`, Σ size × the index its funding is booked up to, by 1e36."""
 
     @property
     def cash(self) -> int: ...
@@ -38,6 +39,8 @@ class Holdings(Protocol):
     @property
     def collateral(self) -> Mapping[AssetId, int]: ...
     @property
+    def funding(self) -> int: ...
+    @property
     def elsewhere(self) -> Mapping[str, int]:
         """USD 1e18 that the owner's other accounts hold of an underlying."""
         ...
@@ -45,12 +48,14 @@ class Holdings(Protocol):
 
 @dataclass(frozen=True)
 class Valuation:
-    """`prices` in USD 1e18, `credits` the price after the haircut in USD 1e18 · BASIS."""
+    """`prices` in USD 1e18, `credits` the price after the haircut in USD 1e18 · BASIS, `funding` the cumulative index
+    of perpetuals, USD 1e18 per unit."""
 
     model: MarginModel
     scenarios: Scenarios
     prices: Mapping[AssetId, int]
     credits: Mapping[AssetId, int]
+    funding: Mapping[AssetId, int] = field(default_factory=dict)
 
     @property
     def assets(self) -> tuple[AssetId, ...]:
@@ -78,6 +83,7 @@ class Valuation:
             scenarios,
             prices,
             {asset: price * (BASIS - model.haircut(asset)) for asset, price in prices.items()},
+            {asset: index for asset in ordered if (index := marks.funding.get(asset, 0))},
         )
 
     def equity(self, holdings: Holdings) -> int:
@@ -87,9 +93,14 @@ class Valuation:
         )
 
     def net_cash(self, holdings: Holdings) -> int:
-        """Cash and mark to market, exact: USD 1e18 · EXACT."""
-        marked = sum(size * self.prices[asset] for asset, size in holdings.positions.items())
-        return (holdings.cash * UNIT + marked) * BASIS
+        """Cash and mark to market with what is accrued of funding, exact: USD 1e18 · EXACT.
+
+        Funding accrues to the marks' index, whatever the chains have booked.
+        """
+        marked = sum(
+            size * (self.prices[asset] - self.funding.get(asset, 0)) for asset, size in holdings.positions.items()
+        )
+        return (holdings.cash * UNIT + marked + holdings.funding) * BASIS
 
     def gross_notional(self, holdings: Holdings) -> int:
         """Absolute value of every position and collateral amount, exact: USD 1e18 · EXACT."""

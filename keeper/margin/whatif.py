@@ -54,20 +54,33 @@ class _Change:
     reserved: int = 0
     cash_part: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    funding: int = 0
 
 
-def changed(portfolio: Portfolio, trades: Sequence[Trade] = (), transfers: Sequence[Transfer] = ()) -> Portfolio:
-    """The book after trades and transfers; what is paid is rounded against the account."""
+def changed(
+    portfolio: Portfolio,
+    trades: Sequence[Trade] = (),
+    transfers: Sequence[Transfer] = (),
+    funding: Mapping[AssetId, int] | None = None,
+) -> Portfolio:
+    """The book after trades and transfers; what is paid is rounded against the account.
+
+    `funding` are the cumulative indexes at which new positions begin, USD 1e18 per unit; none where left out.
+    """
+    indexes = funding or {}
     for trade in trades:
         paid = (-trade.size * trade.price) // UNIT - trade.fee
-        portfolio = portfolio.plus(_Change(cash=paid, positions={trade.asset: trade.size}))
+        begun = trade.size * indexes.get(trade.asset, 0)
+        portfolio = portfolio.plus(_Change(cash=paid, positions={trade.asset: trade.size}, funding=begun))
     for transfer in transfers:
         if transfer.asset is None:
             portfolio = portfolio.plus(_Change(cash=transfer.amount))
         else:
             held = {transfer.asset: transfer.amount}
             token = is_token(transfer.asset)
-            portfolio = portfolio.plus(_Change(collateral=held) if token else _Change(positions=held))
+            begun = 0 if token else transfer.amount * indexes.get(transfer.asset, 0)
+            change = _Change(collateral=held) if token else _Change(positions=held, funding=begun)
+            portfolio = portfolio.plus(change)
     return portfolio
 
 
@@ -84,7 +97,7 @@ def whatif(
     Raises:
         UnknownAsset, MarkError: as `evaluate`.
     """
-    after = changed(portfolio, trades, transfers)
+    after = changed(portfolio, trades, transfers, marks.funding)
     wanted = {*portfolio.assets, *after.assets}
     if priced is None or not wanted <= set(priced.assets):
         priced = Valuation.of(marks, model, wanted)

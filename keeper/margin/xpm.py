@@ -17,7 +17,7 @@ whole one it costs just that, so that the charge stays convex and below N.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -68,6 +68,8 @@ class Xpm:
         self._labels += [Label(STRESS, f"{day}: {moves.named(s, names)}") for day, s in enumerate(stress)]
 
     def price(self, asset: AssetId, marks: Marks) -> int:
+        if asset in marks.settled:
+            return marks.settled[asset]
         underlying = self.listing.underlying_of(asset)
         if underlying not in marks.prices:
             raise MarkError(f"the marks have no price for {underlying}")
@@ -81,6 +83,9 @@ class Xpm:
         return self.parameters.underlyings[underlying].haircut if is_token(asset) else 0
 
     def scenarios(self, marks: Marks, assets: Sequence[AssetId]) -> XpmScenarios:
+        moving = [row for row, asset in enumerate(assets) if asset not in marks.settled]
+        if len(moving) < len(assets):
+            return self._beside_settled(marks, assets, moving)
         names = self.listing.underlyings
         instruments = [_instrument(asset) for asset in assets]
         places = [names.index(self.listing.underlying_of(asset)) for asset in assets]
@@ -112,6 +117,21 @@ class Xpm:
             self._layout(columns, cells),
             np.array(places, dtype=np.int64),
             names,
+        )
+
+    def _beside_settled(self, marks: Marks, assets: Sequence[AssetId], moving: Sequence[int]) -> XpmScenarios:
+        """What has its final price moves in no scenario."""
+        priced = self.scenarios(marks, [assets[row] for row in moving])
+        pnl = np.zeros((len(assets), priced.pnl.shape[1]))
+        place = np.zeros(len(assets), dtype=np.int64)
+        pnl[moving], place[moving] = priced.pnl, priced.place
+        return replace(
+            priced,
+            assets=tuple(assets),
+            prices=tuple(self.price(asset, marks) for asset in assets),
+            pnl=pnl,
+            place=place,
+            _rows=[],
         )
 
     def _prices(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keeper.state.batch import UNIT
+from keeper.state.ids import AssetId
 
 from .surface import VolSlice
 
@@ -56,13 +57,16 @@ class Curve:
 class Marks:
     """Underlying → price of a whole unit, USD 1e18; for dated instruments the curves, at `time` (unix seconds).
 
-    `stable` is the price of the settlement token in USD.
+    `stable` is the price of the settlement token in USD. `funding` is the cumulative index of each perpetual, what a
+    long of one unit has paid in total, USD 1e18; `settled` the final price of each expired instrument that has one.
     """
 
     prices: Mapping[str, int]
     curves: Mapping[str, Curve] = field(default_factory=dict)
     time: int = 0
     stable: float = 1.0
+    funding: Mapping[AssetId, int] = field(default_factory=dict)
+    settled: Mapping[AssetId, int] = field(default_factory=dict)
 
 
 def marks_from(
@@ -88,27 +92,55 @@ def marks_from(
     Raises:
         MarkError: an underlying has a valid price on no more than half of the chains.
     """
-    prices: dict[str, int] = {}
-    for underlying in underlyings:
-        found: list[int] = []
-        faults: list[str] = []
-        for chain_id in sorted(settlement):
-            feeds = readings.get(chain_id, {})
-            fault = _fault(feeds, underlying, head_times[chain_id], max_age) or _fault(
-                feeds, settlement[chain_id], head_times[chain_id], max_age
-            )
-            price = 0 if fault else _price(feeds[underlying], feeds[settlement[chain_id]])
-            if price > 0:
-                found.append(price)
-            else:
-                faults.append(f"chain {chain_id}: {fault or f'{underlying} is worth less than can be written'}")
-        if 2 * len(found) <= len(settlement):
-            raise MarkError(
-                f"no mark for {underlying}: {len(found)} of {len(settlement)} chains have a price, "
-                f"more than half are wanted; {'; '.join(faults)}"
-            )
-        prices[underlying] = median(found)
-    return Marks(prices)
+    return Marks({name: price_from(readings, settlement, name, head_times, max_age) for name in underlyings})
+
+
+def price_from(
+    readings: Mapping[int, Mapping[str, FeedReading]],
+    settlement: Mapping[int, str],
+    symbol: str,
+    head_times: Mapping[int, int],
+    max_age: int,
+) -> int:
+    """The median over chains of one feed in units of the settlement token, USD 1e18; as `marks_from`."""
+    found: list[int] = []
+    faults: list[str] = []
+    for chain_id in sorted(settlement):
+        feeds = readings.get(chain_id, {})
+        fault = _fault(feeds, symbol, head_times[chain_id], max_age) or _fault(
+            feeds, settlement[chain_id], head_times[chain_id], max_age
+        )
+        price = 0 if fault else _price(feeds[symbol], feeds[settlement[chain_id]])
+        if price > 0:
+            found.append(price)
+        else:
+            faults.append(f"chain {chain_id}: {fault or f'{symbol} is worth less than can be written'}")
+    return _agreed(symbol, found, faults, len(settlement))
+
+
+def vol_from(
+    readings: Mapping[int, Mapping[str, FeedReading]], symbol: str, head_times: Mapping[int, int], max_age: int
+) -> int:
+    """The median over chains of a feed of implied vols, per year, 1e18. Raises MarkError as `marks_from` does."""
+    found: list[int] = []
+    faults: list[str] = []
+    for chain_id in sorted(head_times):
+        feeds = readings.get(chain_id, {})
+        fault = _fault(feeds, symbol, head_times[chain_id], max_age)
+        if fault:
+            faults.append(f"chain {chain_id}: {fault}")
+        else:
+            found.append(feeds[symbol].answer * UNIT // 10 ** feeds[symbol].decimals)
+    return _agreed(symbol, found, faults, len(head_times))
+
+
+def _agreed(symbol: str, found: Sequence[int], faults: Sequence[str], chains: int) -> int:
+    if 2 * len(found) <= chains:
+        raise MarkError(
+            f"no mark for {symbol}: {len(found)} of {chains} chains have a price, "
+            f"more than half are wanted; {'; '.join(faults)}"
+        )
+    return median(found)
 
 
 def median(prices: Sequence[int]) -> int:
@@ -116,18 +148,6 @@ def median(prices: Sequence[int]) -> int:
     ordered = sorted(prices)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
-
-
-def within_tolerance(given: Marks, own: Marks, basis_points: int) -> list[str]:
-    """Where `given` differs from `own` by more than so many basis points of `own`; empty where nowhere."""
-    faults = []
-    for name in sorted({*given.prices, *own.prices}):
-        theirs, ours = given.prices.get(name), own.prices.get(name)
-        if theirs is None or ours is None:
-            faults.append(f"{name}: {'no price given' if theirs is None else 'a price is given, we have none'}")
-        elif abs(theirs - ours) * 10_000 > basis_points * ours:
-            faults.append(f"{name}: {theirs / UNIT} is not within {basis_points} bp of {ours / UNIT}")
-    return faults
 
 
 def _fault(feeds: Mapping[str, FeedReading], symbol: str, head_time: int, max_age: int) -> str:

@@ -23,7 +23,8 @@ from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.parameters import MarginParameters
 from keeper.margin.report import AccountReport
-from keeper.market.marks import Marks, within_tolerance
+from keeper.market.inputs import MarkInputs, advanced, input_faults
+from keeper.market.marks import Marks
 from keeper.state.actions import Takeover
 from keeper.state.batch import LiquidationLeaf
 from keeper.state.deployment import Deployment
@@ -31,18 +32,18 @@ from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import to_json
 from keeper.state.world import World, component_of
-from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict
+from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict, PriceConflict
 
-from .batches import BatchBook, legs_of
+from .batches import BatchBook, UnknownBatch, legs_of
+from .observer import Observer
 from .signer import Signer
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()
 
-MARK_TOLERANCE_BP = 25
-"""A proposer's mark may differ by this much from an attestor's own, in basis points."""
-
 HEAD_TOLERANCE_SECONDS = 5
+CARRIED_EPOCHS = 5
+"""A proposer that missed the newest batches may carry funding on from one so many epochs before."""
 CATCH_UP_SECONDS = 1.0
 """How long an attestor waits for its own provider to reach the cut."""
 
@@ -80,6 +81,7 @@ class Attestor:
         self.view = view
         self.journal = journal
         self.batches = batches
+        self.observer = Observer(deployment, view, batches)
         self.signer = signer
         self._deciding = asyncio.Lock()
 
@@ -114,7 +116,7 @@ class Attestor:
             if world is None:
                 raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
             self._check_heads(content)
-            self._check_marks(content.prices)
+            self._check_inputs(content.inputs)
             reports = reports_at(world, content.prices, self.model, self.listing)
             faults = leaf_faults(content, reports, self.model, self.parameters.minimum_equity)
             if faults:
@@ -122,8 +124,8 @@ class Attestor:
             self._check_legs(content.legs, batch.timestamp, world, content.prices, reports)
             cuts = {entry.chain_id: (entry.number, entry.block_hash) for entry in content.cut}
             try:
-                self.journal.sign_batch(batch.epoch, digest, legs_of(content), cuts)
-            except (BatchConflict, EpochPassed, CutWentBack) as error:
+                self.journal.sign_batch(batch.epoch, digest, legs_of(content), cuts, content.inputs.settled_at)
+            except (BatchConflict, EpochPassed, CutWentBack, PriceConflict) as error:
                 raise Refused("already_signed", str(error)) from None
             return self.signer.sign(digest)
 
@@ -138,10 +140,36 @@ class Attestor:
                     "head_time", f"chain {entry.chain_id}: head of {entry.head_time}, ours is of {mine.head_time}"
                 )
 
-    def _check_marks(self, proposed: Marks) -> None:
-        faults = within_tolerance(proposed, self.own_marks(), MARK_TOLERANCE_BP)
+    def _check_inputs(self, proposed: MarkInputs) -> None:
+        """Observations within tolerance of our own, settlement prices equal, funding carried on as the rule says."""
+        try:
+            own, settled = self.observer.inputs(), self.observer.settled()
+        except NotReady as error:
+            raise Refused("marks", str(error)) from None
+        faults = input_faults(proposed, own.underlyings, settled)
         if faults:
             raise Refused("mark_tolerance", faults[0], faults=faults)
+        previous = self._carried_from(proposed.since)
+        funding = advanced(previous, proposed.underlyings, proposed.time, self.deployment.profile.max_funding_rate)
+        if funding != proposed.funding:
+            raise Refused("funding", f"funding is not that of batch {proposed.since} carried to {proposed.time}")
+        missing = {} if previous is None else previous.settled_at.keys() - proposed.settled_at.keys()
+        if missing:
+            raise Refused("settlement_missing", f"{len(missing)} settlement price(s) of the batch before are missing")
+
+    def _carried_from(self, since: int) -> MarkInputs | None:
+        """The inputs that a proposal carries on: of our newest batch, or of one shortly before."""
+        latest = self.batches.latest
+        if latest is None:
+            if since != -1:
+                raise Refused("unknown_batch", f"no batch of epoch {since} is known here yet")
+            return None
+        if not latest.content.batch.epoch - CARRIED_EPOCHS <= since <= latest.content.batch.epoch:
+            raise Refused("unknown_batch", f"carried on from {since}, our newest is {latest.content.batch.epoch}")
+        try:
+            return self.batches.get(since).content.inputs
+        except UnknownBatch as error:
+            raise Refused("unknown_batch", str(error)) from None
 
     def _check_legs(
         self,
@@ -281,7 +309,7 @@ class Attestor:
 
     def own_marks(self) -> Marks:
         try:
-            return self.view.marks()
+            return self.observer.marks()
         except NotReady as error:
             raise Refused("marks", str(error)) from None
 

@@ -7,9 +7,10 @@ from collections import OrderedDict
 import orjson
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, structural_faults
+from keeper.attest.batch import BatchContent, batch_digest, mark_faults, structural_faults
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import LENGTH, check_quorum
+from keeper.margin.model import MarginModel
 from keeper.state.deployment import Deployment
 from keeper.state.live import LegItem
 from keeper.state.wire import from_json, to_json
@@ -29,8 +30,9 @@ class UnknownBatch(LookupError):
 class BatchBook:
     """Quorum batches by epoch. Only batches whose signatures and roots hold are taken in."""
 
-    def __init__(self, deployment: Deployment, journal: Journal) -> None:
+    def __init__(self, deployment: Deployment, journal: Journal, model: MarginModel) -> None:
         self._deployment = deployment
+        self._model = model
         self._journal = journal
         self._recent: OrderedDict[int, QuorumBatch] = OrderedDict()
         self._auctions: dict[tuple[bytes, int], int] = {}
@@ -63,7 +65,8 @@ class BatchBook:
             raise ValueError(f"{len(quorum.signatures)} bytes of signatures, the attestors' are {most} at most")
         digest = batch_digest(self._deployment, quorum.content.batch)
         check_quorum(digest, quorum.signatures, self._deployment.attestors, self._deployment.threshold)
-        faults = structural_faults(quorum.content, self._deployment)
+        # The inputs are not signed; the marks that follow from them are.
+        faults = structural_faults(quorum.content, self._deployment) or mark_faults(quorum.content, self._model)
         if faults:
             raise ValueError(f"batch {quorum.content.batch.epoch}: {faults[0]}")
         return digest

@@ -28,6 +28,7 @@ from .config import ConfigError, KeySource, NodeConfig
 from .desk import PermitDesk
 from .latency import Latencies
 from .liquidator import Liquidator
+from .observer import Observer
 from .peers import PeerRefused, Peers, PeerUnavailable
 from .proposer import Proposer
 from .relayer import Relayer
@@ -59,7 +60,8 @@ class Node:
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self.journal = Journal.open(config.state_dir / "journal.db")
         self.view = ChainsView(deployment, config)
-        self.batches = BatchBook(deployment, self.journal)
+        self.batches = BatchBook(deployment, self.journal, self.model)
+        self.observer = Observer(deployment, self.view, self.batches)
         self.latencies = Latencies()
         signer = LocalSigner(config.attest.key.load()) if config.attest else None
         own: Address | None = signer.address if signer else None

@@ -12,6 +12,7 @@ from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
 from keeper.clearing.liquidation import plan_leg
 from keeper.margin.report import AccountReport
+from keeper.market.inputs import marks_of
 from keeper.market.marks import Marks
 from keeper.state.batch import LiquidationLeaf
 from keeper.state.ids import Address
@@ -112,12 +113,13 @@ class Proposer:
         world = view.world_at(cut)
         if world is None:
             raise NotReady("a chain has no final block yet")
-        marks = view.marks()
+        inputs = attestor.observer.inputs()
+        marks = marks_of(inputs, self._deployment.instruments)
         reports = reports_at(world, marks, attestor.model, attestor.listing)
         timestamp = max(entry.head_time for entry in cut if not entry.late)
         legs = _plan_legs(attestor, world, marks, reports, timestamp)
         return build_batch(
-            self._deployment, attestor.model, cut, marks, reports, legs, attestor.parameters.minimum_equity
+            self._deployment, attestor.model, cut, inputs, reports, legs, attestor.parameters.minimum_equity
         )
 
     def _fail(self, epoch: int, reason: str) -> None:

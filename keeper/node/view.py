@@ -14,9 +14,12 @@ import structlog
 
 from keeper.chain.follower import DeepReorg, Follower
 from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
-from keeper.market.marks import FeedReading, MarkError, Marks, marks_from
+from keeper.market.inputs import MarkInputs, UnderlyingInput
+from keeper.market.marks import FeedReading, MarkError, price_from, vol_from
+from keeper.market.settlement import Round, average, settlement_price
 from keeper.state.batch import ChainCut
-from keeper.state.deployment import Deployment
+from keeper.state.deployment import PERPETUAL_FEED, VOL_FEED, Deployment
+from keeper.state.ids import parse_instrument
 from keeper.state.world import World
 
 from .config import NodeConfig
@@ -51,6 +54,10 @@ class ChainsView:
             self.rpcs[chain_id] = Rpc(section.rpc or chain.rpc, timeout=section.timeout_seconds)
             self.followers[chain_id] = Follower(chain, self.rpcs[chain_id], finality=section.finality)
         self._changed = asyncio.Condition()
+        self.settlements: dict[tuple[str, int], int] = {}
+        """(underlying, expiry) → its settlement price from final data, USD 1e18."""
+        dated = (parse_instrument(asset) for asset in deployment.instruments)
+        self._unsettled = {(each.underlying, each.expiry) for each in dated}
 
     async def follow(self) -> None:
         """Poll every chain until cancelled. A reorganisation deeper than finality ends it with DeepReorg."""
@@ -71,6 +78,8 @@ class ChainsView:
         """Poll one chain once; True where something is new. A provider's failure is remembered, not raised."""
         try:
             changed = await self.followers[chain_id].poll()
+            if chain_id == self.deployment.settlement_chain and self._unsettled:
+                changed |= await self._settle(self.followers[chain_id])
         except DeepReorg:
             raise
         except (RpcUnavailable, RpcError) as error:
@@ -81,6 +90,26 @@ class ChainsView:
         if self.errors.pop(chain_id, None) is not None:
             log.info("chain.back", chain=chain_id)
         return changed
+
+    async def _settle(self, follower: Follower) -> bool:
+        """Average the feed for what has expired by the final block; True where a settlement price is new."""
+        if not follower.started:
+            return False
+        due = sorted(key for key in self._unsettled if key[1] < follower.final.block.time)
+        stable = self.deployment.chains[follower.chain.chain_id].settlement.symbol
+        for underlying, expiry in due:
+            start = expiry - self.deployment.profile.settlement_window
+            averages = []
+            for symbol in (underlying, stable):
+                rounds = [Round(*entry) for entry in await follower.rounds(symbol, start)]
+                try:
+                    averages.append(average(rounds, follower.feeds[symbol][1], start, expiry))
+                except MarkError as error:
+                    log.warning("settlement.no_price", underlying=underlying, expiry=expiry, reason=str(error))
+                    return False
+            self.settlements[(underlying, expiry)] = settlement_price(*averages)
+            self._unsettled.discard((underlying, expiry))
+        return bool(due)
 
     async def close(self) -> None:
         for rpc in self.rpcs.values():
@@ -158,22 +187,40 @@ class ChainsView:
             for chain_id, follower in sorted(self.followers.items())
         )
 
-    def marks(self) -> Marks:
-        """This node's own marks, from the feeds at the heads of the chains that are not late.
+    @property
+    def timely_head_time(self) -> int:
+        """The newest head time among the chains that are not late."""
+        late = {entry.chain_id for entry in self.late()}
+        return max((f.head_block.time for c, f in self.followers.items() if f.started and c not in late), default=0)
+
+    def observed(self, previous: MarkInputs | None) -> tuple[UnderlyingInput, ...]:
+        """Every underlying, from the feeds at the heads of the chains that are not late.
+
+        Where no feed says what a perpetual trades at it is the index; where none gives a vol, that of `previous`.
 
         Raises:
-            NotReady: too few valid readings; the message names what is missing.
+            NotReady: too few valid readings of an index; the message names what is missing.
         """
         late = {entry.chain_id for entry in self.late()}
         timely = {c: f for c, f in self.followers.items() if c not in late}
         readings = {c: {s: FeedReading(*reading) for s, reading in f.feeds.items()} for c, f in timely.items()}
-        try:
-            return marks_from(
-                readings,
-                settlement={c: self.deployment.chains[c].settlement.symbol for c in timely},
-                underlyings=self.deployment.underlyings(),
-                head_times={c: f.head_block.time for c, f in timely.items()},
-                max_age=self._config.feed_max_age_seconds,
-            )
-        except MarkError as error:
-            raise NotReady(str(error)) from None
+        settlement = {c: self.deployment.chains[c].settlement.symbol for c in timely}
+        times = {c: f.head_block.time for c, f in timely.items()}
+        age = self._config.feed_max_age_seconds
+        vols = {} if previous is None else {entry.underlying: entry.vol for entry in previous.underlyings}
+        found = []
+        for name in self.deployment.underlyings():
+            try:
+                index = price_from(readings, settlement, name, times, age)
+            except MarkError as error:
+                raise NotReady(str(error)) from None
+            try:
+                perpetual = price_from(readings, settlement, name + PERPETUAL_FEED, times, age)
+            except MarkError:
+                perpetual = index
+            try:
+                vol = vol_from(readings, name + VOL_FEED, times, age)
+            except MarkError:
+                vol = vols.get(name, 0)
+            found.append(UnderlyingInput(name, index, perpetual, vol))
+        return tuple(found)

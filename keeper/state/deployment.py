@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .ids import Address, AssetId, IdError, address, token_id
+from .ids import Address, AssetId, IdError, address, parse_instrument, token_id
+
+PERPETUAL_FEED = "-PERP"
+"""Behind an underlying's name: the feed of its perpetual's price in the market, which funding follows."""
+VOL_FEED = "-VOL"
+"""Behind an underlying's name: the feed of its at-the-money implied vol per year."""
 
 
 class DeploymentError(ValueError):
@@ -70,10 +75,16 @@ class Profile:
     price_band: int = 5 * 10**16
     fee_rate: int = 2 * 10**14
     flat_fee: int = 10**18
+    fund_share: int = 2 * 10**17
+    """Of a liquidation's concession, the part that the taker passes on to the fund."""
+    max_funding_rate: int = 75 * 10**14 // 3600
+    """Of the mark, how far a funding index may move in a second: 0.75 % an hour."""
     max_age_seconds: int = 60
     grace_seconds: int = 60
     max_skew_seconds: int = 60
     max_permit_seconds: int = 900
+    settlement_window: int = 1800
+    """Seconds before an expiry over which its settlement price is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +99,19 @@ class Deployment:
     attestor_set_id: int
     profile: Profile
     chains: Mapping[int, ChainDeployment]
+    instruments: tuple[AssetId, ...] = ()
+    """Futures and options that trade, on every chain; perpetuals are listed by their underlyings. Ascending."""
 
     def underlyings(self) -> tuple[str, ...]:
         """Every underlying with a feed on any chain, sorted; the settlement tokens are not among them."""
         settlement = {c.settlement.symbol for c in self.chains.values()}
-        return tuple(sorted({u for c in self.chains.values() for u in c.feeds} - settlement))
+        prices = {u for c in self.chains.values() for u in c.feeds if not u.endswith((PERPETUAL_FEED, VOL_FEED))}
+        return tuple(sorted(prices - settlement))
+
+    @property
+    def settlement_chain(self) -> int:
+        """The chain whose feeds settle what expires: the first."""
+        return min(self.chains)
 
     @classmethod
     def load(cls, path: Path) -> Deployment:
@@ -126,6 +145,7 @@ class Deployment:
             chains={
                 int(k): _chain_from_json(int(k), v) for k, v in sorted(data["chains"].items(), key=lambda i: int(i[0]))
             },
+            instruments=tuple(sorted(_instrument(entry) for entry in data.get("instruments", ()))),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -139,7 +159,15 @@ class Deployment:
             "attestorSetId": self.attestor_set_id,
             "profile": {name: getattr(self.profile, name) for name in Profile.__slots__},
             "chains": {str(c.chain_id): _chain_to_json(c) for c in self.chains.values()},
+            "instruments": ["0x" + asset.hex() for asset in self.instruments],
         }
+
+
+def _instrument(value: str) -> AssetId:
+    asset = AssetId(bytes.fromhex(value.removeprefix("0x")))
+    if not parse_instrument(asset).expiry:
+        raise DeploymentError(f"instrument {value}: perpetuals are listed by their underlying's feed")
+    return asset
 
 
 def _token_from_json(symbol: str, data: Mapping[str, Any]) -> Token:

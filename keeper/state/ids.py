@@ -30,6 +30,9 @@ FEES = AccountId((2).to_bytes(32, "big"))
 """Fees, on each chain."""
 _SHIPMENT = 1 << 64
 """Sub-accounts of the zero address from here to twice this name the chain that a settlement ships tokens to."""
+CLEARING = AccountId((3).to_bytes(32, "big"))
+"""What is booked on one side only so far, on each chain: funding between touches, expired instruments half settled."""
+_CLAIMS_SUB_ACCOUNT = 2**96 - 1
 
 
 class IdError(ValueError):
@@ -106,6 +109,16 @@ def transfer_target(account: AccountId) -> int | None:
     number = sub_account_of(account)
     is_shipment = owner_of(account) == ZERO_ADDRESS and number >> 64 == 1 and number != _SHIPMENT
     return number ^ _SHIPMENT if is_shipment else None
+
+
+def claims_account(integrator: Address) -> AccountId:
+    """Where an integrator's claimed and unpaid reservations are booked: cash that no permit touches."""
+    return account_id(integrator, _CLAIMS_SUB_ACCOUNT)
+
+
+def has_margin(account: AccountId) -> bool:
+    """Whether an account is an owner's that margin is required of: no reserved id, no integrator's claims."""
+    return owner_of(account) != ZERO_ADDRESS and sub_account_of(account) != _CLAIMS_SUB_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)

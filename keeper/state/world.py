@@ -25,6 +25,22 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """Claimed and unpaid, USD 1e18: `cash` once tokens are here, `rest` once the owner's cash here is refilled."""
+
+    cash: int
+    rest: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingIndex:
+    """What a long of one unit has paid in total, USD 1e18, as of a batch's `time`."""
+
+    index: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockRef:
     """A block of one chain. `time` in unix seconds."""
 
@@ -60,6 +76,18 @@ class ChainState:
     deposited: Map[AccountId, int] = field(default_factory=_empty)
     held: int = 0
     """Settlement token in the vault for the clearing house."""
+    claims: int = 0
+    """What this chain's ledger has to come from other chains, net, USD 1e18: cash = held + claims (CM-30)."""
+    applied: Map[tuple[AccountId, int], int] = field(default_factory=_empty)
+    """(account, cycle) → cash delta of every settlement leaf applied here."""
+    owed: Map[AccountId, Map[Address, Owed]] = field(default_factory=_empty)
+    """Account → integrator → what is claimed and not paid yet."""
+    funding: Map[AssetId, FundingIndex] = field(default_factory=_empty)
+    """Perpetual → the cumulative index that this chain has stored."""
+    funding_paid: Map[tuple[AccountId, AssetId], int] = field(default_factory=_empty)
+    """(account, perpetual) → the index up to which its funding is booked, USD 1e18 per unit."""
+    settlement_prices: Map[AssetId, int] = field(default_factory=_empty)
+    """Expired instrument → the one price at which it settles here, USD 1e18."""
     posted_epoch: int = -1
     """Epoch of the newest batch posted, −1 before the first."""
     posted_digest: bytes = b""

@@ -20,11 +20,12 @@ from sqlalchemy import Connection, Engine, create_engine, delete, event, func, s
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
-from keeper.state.ids import AccountId
+from keeper.state.batch import SettlementLeaf
+from keeper.state.ids import AccountId, AssetId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import from_json, to_json
 
-from .schema import batches, cuts, live_items, signed_actions, signed_batches
+from .schema import batches, cuts, live_items, settlement_entries, signed_actions, signed_batches, signed_prices
 
 KEPT_BATCHES = 512
 """Quorum batches kept to serve proofs from."""
@@ -50,6 +51,10 @@ class EpochPassed(Exception):
 
 class CutWentBack(Exception):
     """The cut's block is older than one signed before, or another at the same height."""
+
+
+class PriceConflict(Exception):
+    """Another settlement price was signed for this instrument."""
 
 
 class NonceConflict(Exception):
@@ -110,14 +115,21 @@ class Journal:
     # --- signing ---------------------------------------------------------------------------------------------------
 
     def sign_batch(
-        self, epoch: int, digest: bytes, legs: Sequence[LegItem], cut: Mapping[int, tuple[int, bytes]]
+        self,
+        epoch: int,
+        digest: bytes,
+        legs: Sequence[LegItem],
+        cut: Mapping[int, tuple[int, bytes]],
+        settled: Mapping[AssetId, int] | None = None,
+        entries: Sequence[SettlementLeaf] = (),
     ) -> None:
-        """Record that this batch is about to be signed, with its legs as live items and its cut.
+        """Record that this batch is about to be signed, with its legs as live items, its cut, the settlement prices in
+        it (instrument → USD 1e18) and its settlement entries.
 
         Idempotent for the same digest.
 
         Raises:
-            BatchConflict, EpochPassed, CutWentBack: it must not be signed; nothing was recorded.
+            BatchConflict, EpochPassed, CutWentBack, PriceConflict: it must not be signed; nothing was recorded.
         """
         with self._engine.begin() as connection:
             known = connection.scalar(select(signed_batches.c.digest).where(signed_batches.c.epoch == epoch))
@@ -130,8 +142,11 @@ class Journal:
                 raise EpochPassed(f"epoch {epoch}: epoch {last} was signed already")
             for chain_id, (number, block_hash) in cut.items():
                 self._move_cut(connection, chain_id, number, block_hash)
+            for asset, price in (settled or {}).items():
+                self._settle(connection, asset, price)
             connection.execute(signed_batches.insert().values(epoch=epoch, digest=digest))
             self._add_live(connection, legs)
+            self._add_entries(connection, entries)
 
     def sign_permit(self, item: PermitItem, listed: Iterable[LiveItem]) -> None:
         """Record that this permit is about to be signed, together with everything listed as live beside it.
@@ -175,6 +190,18 @@ class Journal:
             .on_conflict_do_update(index_elements=["chain_id"], set_=values)
         )
 
+    def _settle(self, connection: Connection, asset: AssetId, price: int) -> None:
+        value = price.to_bytes(32, "big")
+        query = select(signed_prices.c.price).where(signed_prices.c.asset == bytes(asset))
+        known = connection.scalar(query)
+        if known is None:
+            connection.execute(signed_prices.insert().values(asset=bytes(asset), price=value))
+        elif known != value:
+            raise PriceConflict(
+                f"instrument 0x{asset.hex()}: {int.from_bytes(known, 'big')} was signed as settlement price, "
+                f"{price} is asked"
+            )
+
     def cut(self) -> dict[int, tuple[int, bytes]]:
         """The newest final block signed, per chain."""
         with self._engine.connect() as connection:
@@ -210,6 +237,50 @@ class Journal:
         ]
         if rows:
             connection.execute(insert(live_items).on_conflict_do_nothing(), rows)
+
+    # --- settlement entries ----------------------------------------------------------------------------------------
+
+    def add_entries(self, entries: Iterable[SettlementLeaf]) -> None:
+        """Keep settlement entries that a quorum signed, or that others signed and listed."""
+        with self._engine.begin() as connection:
+            self._add_entries(connection, entries)
+
+    def entries(self) -> list[SettlementLeaf]:
+        """Every entry not retired, ascending by cycle, account and chain."""
+        table = settlement_entries.c
+        query = select(table.cycle, table.account_id, table.chain_id, table.delta)
+        with self._engine.connect() as connection:
+            found = [
+                SettlementLeaf(row.cycle, AccountId(row.account_id), int(row.chain_id), int(row.delta))
+                for row in connection.execute(query)
+            ]
+        return sorted(found, key=lambda leaf: (leaf.cycle, leaf.account_id, leaf.chain_id))
+
+    def retire_entries(self, entries: Iterable[SettlementLeaf]) -> None:
+        """Drop entries whose application is final."""
+        table = settlement_entries.c
+        with self._engine.begin() as connection:
+            for leaf in entries:
+                connection.execute(
+                    delete(settlement_entries).where(
+                        table.cycle == leaf.cycle,
+                        table.account_id == bytes(leaf.account_id),
+                        table.chain_id == str(leaf.chain_id),
+                    )
+                )
+
+    def _add_entries(self, connection: Connection, entries: Iterable[SettlementLeaf]) -> None:
+        rows = [
+            {
+                "cycle": leaf.cycle,
+                "account_id": bytes(leaf.account_id),
+                "chain_id": str(leaf.chain_id),
+                "delta": str(leaf.cash_delta),
+            }
+            for leaf in entries
+        ]
+        if rows:
+            connection.execute(insert(settlement_entries).on_conflict_do_nothing(), rows)
 
     # --- quorum batches --------------------------------------------------------------------------------------------
 

@@ -26,6 +26,25 @@ signed_actions = Table(
 )
 """At most one action per account, chain and nonce, ever."""
 
+signed_prices = Table(
+    "signed_prices",
+    metadata,
+    Column("asset", LargeBinary(32), primary_key=True),
+    Column("price", LargeBinary(32), nullable=False),
+)
+"""At most one settlement price per instrument, ever."""
+
+settlement_entries = Table(
+    "settlement_entries",
+    metadata,
+    Column("cycle", Integer, nullable=False),
+    Column("account_id", LargeBinary(32), nullable=False),
+    Column("chain_id", String(20), nullable=False),
+    Column("delta", String(80), nullable=False),
+    PrimaryKeyConstraint("cycle", "account_id", "chain_id"),
+)
+"""Settlement entries signed here or listed to us that are not final everywhere: every later batch carries them."""
+
 live_items = Table(
     "live_items",
     metadata,

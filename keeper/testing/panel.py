@@ -54,7 +54,7 @@ class Panel:
             self.parameters,
             ChainsView(self.deployment, config),
             journal,
-            BatchBook(self.deployment, journal),
+            BatchBook(self.deployment, journal, self.model),
             signer,
         )
 

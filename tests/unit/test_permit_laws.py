@@ -60,6 +60,7 @@ class Change:
     collateral: Mapping[AssetId, int] = field(default_factory=dict)
     reserved: int = 0
     cash_part: int = 0
+    funding: int = 0
 
 
 def change(item: PermitItem, prices: Marks) -> Change:

@@ -9,12 +9,12 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import LISTING, OTHER, OWNER, STRANGER, A, B, C, Chains, usd
+from immutables import Map
+from worlds import INTEGRATOR, LISTING, OTHER, OWNER, STRANGER, A, B, C, Chains, usd
 
 from keeper.clearing.settlement import (
     Cycle,
     Ledger,
-    Progress,
     Terms,
     Vault,
     cover,
@@ -29,7 +29,7 @@ from keeper.clearing.settlement_checks import broken
 from keeper.clearing.transfers import Transfer
 from keeper.margin.valuation import GRAIN
 from keeper.state.batch import SettlementLeaf
-from keeper.state.ids import FUND, AccountId, transfer_id
+from keeper.state.ids import FEES, FUND, AccountId, claims_account, transfer_id
 from keeper.state.world import MarginAccount
 
 TERMS = Terms(least_transfer=usd(10), least_offset=usd(1))
@@ -363,20 +363,37 @@ def test_what_is_signed_and_not_applied_counts_in_vaults_and_bars_its_account() 
     chains = Chains().cash(OWNER, A, 60).cash(OWNER, B, -40).cash(OTHER, B, 10).linked(OWNER, (A, B))
     for chain_id in (A, B, C):
         chains.held(chain_id, 100)
-    signed = GOOD
-    progress = {A: Progress(usd(0), {(7, OWNER), (7, transfer_id(B))}), B: Progress()}
-    assert unapplied(signed, progress) == [GOOD[1]]
+    world = chains.world
+    world[A] = replace(world[A], claims=usd(0), applied=Map({(OWNER, 7): usd(-40), (transfer_id(B), 7): usd(-40)}))
+    assert unapplied(GOOD, world) == [GOOD[1]]
     deficits = {MarginAccount(OTHER, (B,)): usd(3)}
-    found = {each.account.account_id: each for each in ledgers(chains.world, signed, progress, deficits)}
+    found = {each.account.account_id: each for each in ledgers(world, GOOD, deficits)}
     assert found[OWNER] == ledger(OWNER, {A: 60, B: -40}, may_enter=False)
     assert found[OTHER] == ledger(OTHER, {B: 10}, deficit=3)
-    assert vaults(chains.world, LISTING, signed, progress) == {
+    assert vaults(world, LISTING, GOOD) == {
         A: Vault(usd(100), 0, 6),
         B: Vault(usd(100), 0, 6, pending=usd(40), incoming=usd(40)),
         C: Vault(usd(100), 0, 6),
     }
-    nowhere = vaults(chains.world, LISTING, signed, {})
-    assert nowhere[A] == Vault(usd(100), 0, 6, pending=usd(-40), outgoing=usd(40))
-    arrived = {**progress, B: Progress(0, {(7, OWNER)}, {(7, A)})}
-    assert vaults(chains.world, LISTING, signed, arrived)[B] == Vault(usd(100), 0, 6)
-    assert all(each.may_enter for each in ledgers(chains.world, signed, arrived))
+    # A leaf that is applied counts by its flag, whether or not it is still among those signed.
+    assert vaults(world, LISTING, GOOD[1:2]) == vaults(world, LISTING, GOOD)
+    before = Chains().held(A, 100).world
+    assert vaults(before, LISTING, GOOD)[A] == Vault(usd(100), 0, 6, pending=usd(-40), outgoing=usd(40))
+    # Applied on B as well, its claims are 40 until the tokens arrive.
+    applied = Map({(OWNER, 7): usd(40)})
+    under_way = {**world, B: replace(world[B], claims=usd(40), applied=applied)}
+    assert vaults(under_way, LISTING, GOOD)[B] == Vault(usd(100), usd(40), 6, incoming=usd(40))
+    arrived = {**world, B: replace(world[B], claims=0, applied=applied)}
+    assert vaults(arrived, LISTING, GOOD)[B] == Vault(usd(100), 0, 6)
+    assert all(each.may_enter for each in ledgers(arrived, GOOD))
+
+
+def test_what_integrators_claimed_and_fees_are_not_netted_and_the_fund_is_known_on_each_chain() -> None:
+    """CM-50: the clearing house refuses a delta of an integrator's claims."""
+    claims = claims_account(INTEGRATOR)
+    chains = Chains().cash(claims, A, 50).cash(claims, B, -20).cash(FEES, A, 5).cash(FUND, A, 7).cash(FUND, B, -3)
+    chains.linked(claims, (A, B))
+    assert [(each.account, each.cash) for each in ledgers(chains.world)] == [
+        (MarginAccount(FUND, (A,)), {A: usd(7)}),
+        (MarginAccount(FUND, (B,)), {B: usd(-3)}),
+    ]

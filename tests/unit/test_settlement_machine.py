@@ -9,8 +9,7 @@ with everything in them, and a proposer crashes between any two steps. In betwee
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
@@ -23,10 +22,10 @@ from worlds import LISTING, MAKER, OTHER, OWNER, STRANGER, A, B, C, Chains, usd
 from keeper.clearing.settlement import (
     Cycle,
     Ledger,
-    Progress,
     Terms,
     Vault,
     cover,
+    is_applied,
     is_shipment,
     ledgers,
     offset,
@@ -58,7 +57,8 @@ class Block:
     state: ChainState
     own: Map[AccountId, int]
     posted: tuple[SettlementLeaf, ...] = ()
-    progress: Progress = field(default_factory=Progress)
+    received: frozenset[tuple[int, int]] = frozenset()
+    """Cycle and source of every shipment that the bridge completed here."""
 
     def paid(self, account: AccountId, amount: int) -> Block:
         """Cash from outside of any settlement."""
@@ -74,31 +74,26 @@ class Block:
 
     def applied(self, leaf: SettlementLeaf) -> Block | None:
         """As the clearing house does it; None where it refuses."""
-        key = (leaf.cycle, leaf.account_id)
-        if leaf not in self.posted or key in self.progress.applied:
+        if leaf not in self.posted or is_applied(leaf, self.state):
             return None
+        flag = self.state.applied.set((leaf.account_id, leaf.cycle), leaf.cash_delta)
+        flagged = replace(self, state=replace(self.state, applied=flag))
         if not is_shipment(leaf):
-            return self.booked(leaf.account_id, leaf.cash_delta).claiming(leaf.cash_delta, applied={key})
+            return flagged.booked(leaf.account_id, leaf.cash_delta).claiming(leaf.cash_delta)
         if self.state.held * SCALE < -leaf.cash_delta:
             return None
-        return self.tokens(leaf.cash_delta).claiming(-leaf.cash_delta, applied={key})
+        return flagged.tokens(leaf.cash_delta).claiming(-leaf.cash_delta)
 
     def arrived(self, leaf: SettlementLeaf, fee: int) -> Block | None:
-        """As the bridge's adapter does it; its fee is the fund's."""
+        """As the bridge and the clearing house do it; the fee is the fund's loss."""
         key = (leaf.cycle, leaf.chain_id)
-        if key in self.progress.arrived:
+        if key in self.received:
             return None
-        amount = -leaf.cash_delta
-        return self.tokens(amount - fee).paid(FUND, -fee).claiming(-amount, arrived={key})
+        taken = replace(self, received=self.received | {key})
+        return taken.tokens(-leaf.cash_delta - fee).paid(FUND, -fee).claiming(leaf.cash_delta)
 
-    def claiming(
-        self,
-        change: int,
-        applied: AbstractSet[tuple[int, AccountId]] = frozenset(),
-        arrived: AbstractSet[tuple[int, int]] = frozenset(),
-    ) -> Block:
-        old = self.progress
-        return replace(self, progress=Progress(old.claims + change, old.applied | applied, old.arrived | arrived))
+    def claiming(self, change: int) -> Block:
+        return replace(self, state=replace(self.state, claims=self.state.claims + change))
 
 
 View = dict[int, Block]
@@ -169,12 +164,9 @@ class SettlementMachine(RuleBasedStateMachine):
     def world(self) -> World:
         return {chain_id: block.state for chain_id, block in self.final.items()}
 
-    def progress(self) -> dict[int, Progress]:
-        return {chain_id: block.progress for chain_id, block in self.final.items()}
-
     def deficits(self) -> dict[MarginAccount, int]:
         """Nobody has positions here: equity is cash and what is signed and not applied."""
-        waiting = unapplied(self.signed, self.progress())
+        waiting = unapplied(self.signed, self.world())
         found = {}
         for account in margin_accounts(self.world()):
             equity = sum(self.final[c].state.cash.get(account.account_id, 0) for c in account.chains)
@@ -185,8 +177,8 @@ class SettlementMachine(RuleBasedStateMachine):
 
     def figures(self) -> tuple[list[Ledger], dict[int, Vault]]:
         return (
-            ledgers(self.world(), self.signed, self.progress(), self.deficits()),
-            vaults(self.world(), LISTING, self.signed, self.progress()),
+            ledgers(self.world(), self.signed, self.deficits()),
+            vaults(self.world(), LISTING, self.signed),
         )
 
     @rule(by_fund=st.booleans())
@@ -224,7 +216,7 @@ class SettlementMachine(RuleBasedStateMachine):
     @rule()
     def sign_batch(self) -> None:
         """Every leaf whose application is not final."""
-        self.batch = tuple(unapplied(self.signed, self.progress()))
+        self.batch = tuple(unapplied(self.signed, self.world()))
         self.done["batch"] += bool(self.batch)
 
     # --- chains ----------------------------------------------------------------------------------------------------
@@ -263,7 +255,7 @@ class SettlementMachine(RuleBasedStateMachine):
     def blocks_are_reorganised_away(self, chain_id: int, part: float) -> None:
         blocks = self.blocks[chain_id]
         kept = blocks[: max(1, round(len(blocks) * (1 - part)))]
-        undone = blocks[-1].progress.applied - kept[-1].progress.applied
+        undone = set(blocks[-1].state.applied) - set(kept[-1].state.applied)
         self.done["application undone"] += bool(undone)
         self.blocks[chain_id] = kept
 
@@ -271,7 +263,7 @@ class SettlementMachine(RuleBasedStateMachine):
 
     @staticmethod
     def waits(leaf: SettlementLeaf, view: View) -> bool:
-        return (leaf.cycle, leaf.account_id) not in view[leaf.chain_id].progress.applied
+        return not is_applied(leaf, view[leaf.chain_id].state)
 
     @invariant()
     def ledgers_add_up(self) -> None:
@@ -283,13 +275,11 @@ class SettlementMachine(RuleBasedStateMachine):
     def check(self, view: View) -> None:
         for block in view.values():
             assert block.state.held >= 0
-            assert sum(block.state.cash.values()) == block.state.held * SCALE + block.progress.claims, (
-                "CM-30 on a chain"
-            )
+            assert sum(block.state.cash.values()) == block.state.held * SCALE + block.state.claims, "CM-30 on a chain"
         entries = [leaf for leaf in self.signed if not is_shipment(leaf)]
         shipped = [leaf for leaf in self.signed if is_shipment(leaf) and not self.waits(leaf, view)]
         flying = [leaf for leaf in shipped if not self.has_arrived(leaf, view)]
-        claims = sum(block.progress.claims for block in view.values())
+        claims = sum(block.state.claims for block in view.values())
         waiting = [leaf for leaf in entries if self.waits(leaf, view)]
         assert claims + sum(leaf.cash_delta for leaf in waiting) == -sum(leaf.cash_delta for leaf in flying), "CM-30"
         for account in (*ACCOUNTS, FUND):
@@ -306,20 +296,20 @@ class SettlementMachine(RuleBasedStateMachine):
     @invariant()
     def positions_cancel(self) -> None:
         """What chains are short of, with all that is signed and under way, is what others have too much."""
-        places = vaults(self.world(), LISTING, self.signed, self.progress())
+        places = vaults(self.world(), LISTING, self.signed)
         assert sum(vault.position for vault in places.values()) == 0
 
     @staticmethod
     def has_arrived(leaf: SettlementLeaf, view: View) -> bool:
         target = transfer_target(leaf.account_id)
         assert target is not None
-        return (leaf.cycle, leaf.chain_id) in view[target].progress.arrived
+        return (leaf.cycle, leaf.chain_id) in view[target].received
 
     @invariant()
     def nobody_is_in_two_cycles(self) -> None:
         """And no cycle but the fund's changes what an account has in sum."""
         waiting: dict[AccountId, set[int]] = {}
-        for leaf in unapplied(self.signed, self.progress()):
+        for leaf in unapplied(self.signed, self.world()):
             if not is_shipment(leaf):
                 waiting.setdefault(leaf.account_id, set()).add(leaf.cycle)
         assert all(len(cycles) == 1 for cycles in waiting.values()), waiting
@@ -355,7 +345,7 @@ class SettlementMachine(RuleBasedStateMachine):
         for account in margin_accounts(self.world()):
             cash = {c: self.final[c].state.cash.get(account.account_id, 0) for c in account.chains}
             assert offset(cash) == {}
-        assert {block.progress.claims for block in self.final.values()} == {0}
+        assert {block.state.claims for block in self.final.values()} == {0}
 
     def finish(self) -> None:
         """Everything signed is applied, shipped, delivered and final."""
@@ -368,7 +358,7 @@ class SettlementMachine(RuleBasedStateMachine):
                 self.deliver(number, 0)
             for chain_id in CHAINS:
                 self.blocks_become_final(chain_id, 1.0)
-        assert unapplied(self.signed, self.progress()) == []
+        assert unapplied(self.signed, self.world()) == []
 
 
 TestSettlement = SettlementMachine.TestCase

@@ -173,7 +173,7 @@ def test_vol_shocks_scale_with_the_time_that_is_left(expiry: int, z: float) -> N
 
 def test_a_book_of_straddles_pays_its_whole_worst_cell() -> None:
     """With one underlying the joint scenarios hold every cell of the grid, the skews too: nothing is halved."""
-    one = Xpm(replace(PARAMETERS, returns=None), replace(Listing.of(make_deployment(("ETH",))), kinds=LISTING.kinds))
+    one = Xpm(replace(PARAMETERS, returns=None), replace(Listing.of(make_deployment(("ETH",))), dated=None))
     for straddle in (-1.0, 1.0):
         legs = [option("ETH", kind, 2, 1.0) for kind in (Kind.CALL, Kind.PUT)]
         scenarios = one.scenarios(MARKS, legs)

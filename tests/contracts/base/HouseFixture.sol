@@ -5,6 +5,7 @@ import {ClearingHouse} from "../../../contracts/ClearingHouse.sol";
 import {CollateralVault} from "../../../contracts/CollateralVault.sol";
 import {MarginReservations} from "../../../contracts/MarginReservations.sol";
 import {MarginVerifier} from "../../../contracts/MarginVerifier.sol";
+import {Ledger} from "../../../contracts/clearing/Ledger.sol";
 import {DevnetToken} from "../../../contracts/devnet/DevnetToken.sol";
 import {IClearingHouse} from "../../../contracts/interfaces/IClearingHouse.sol";
 import {AccountLib} from "../../../contracts/libraries/AccountLib.sol";
@@ -18,6 +19,7 @@ import {
     Trade,
     Withdraw
 } from "../../../contracts/libraries/Types.sol";
+import {LocalBridge} from "./LocalBridge.sol";
 import {Trees} from "./Trees.sol";
 import {VerifierFixture} from "./VerifierFixture.sol";
 import {vm} from "./Vm.sol";
@@ -29,6 +31,9 @@ abstract contract HouseFixture is VerifierFixture {
     uint256 internal constant PRICE_BAND = 0.1e18;
     uint256 internal constant FEE_RATE = 0.0002e18;
     uint256 internal constant FLAT_FEE = 5e18;
+    uint256 internal constant FUND_SHARE = 0.2e18;
+    /// @dev One part in a million of the mark a second.
+    uint256 internal constant MAX_FUNDING_RATE = 1e12;
     uint64 internal constant RAMP_SECONDS = 30;
     uint64 internal constant MAX_AGE = 60;
     uint256 internal constant MARK = 3000e18;
@@ -37,6 +42,7 @@ abstract contract HouseFixture is VerifierFixture {
     ClearingHouse internal house;
     CollateralVault internal vault;
     MarginReservations internal reservations;
+    LocalBridge internal bridge;
     DevnetToken internal usdc;
     DevnetToken internal weth;
     uint256[] internal owners;
@@ -46,6 +52,7 @@ abstract contract HouseFixture is VerifierFixture {
         owners = keysOf("owner", 4);
         usdc = new DevnetToken("USD Coin", "USDC", 6);
         weth = new DevnetToken("Wrapped Ether", "WETH", 18);
+        bridge = new LocalBridge(usdc);
         super.setUp();
         _deployHouse();
         markLeaves = [HashLib.leaf(markOf("ETH", MARK)), HashLib.leaf(markOf("BTC", 60_000e18))];
@@ -62,8 +69,9 @@ abstract contract HouseFixture is VerifierFixture {
         house = new ClearingHouse(houseConfig());
         address[] memory collateral = new address[](1);
         collateral[0] = address(weth);
-        vault = new CollateralVault(verifier, house, address(usdc), collateral);
-        reservations = new MarginReservations(verifier);
+        vault =
+            new CollateralVault(verifier, house, address(usdc), collateral, verifier.RESERVATIONS(), bridge);
+        reservations = new MarginReservations(verifier, house, vault);
         assertEq(address(house), verifier.CLEARING_HOUSE(), "predicted clearing house");
         assertEq(address(vault), verifier.VAULT(), "predicted vault");
         assertEq(address(reservations), verifier.RESERVATIONS(), "predicted reservations");
@@ -78,15 +86,18 @@ abstract contract HouseFixture is VerifierFixture {
         configured.reservations = vm.computeCreateAddress(address(this), nonce + 3);
     }
 
-    function houseConfig() internal view returns (ClearingHouse.Config memory) {
-        return ClearingHouse.Config({
+    function houseConfig() internal view returns (Ledger.Config memory) {
+        return Ledger.Config({
             name: NAME,
             version: VERSION,
             verifier: verifier,
             vault: CollateralVault(verifier.VAULT()),
+            reservations: verifier.RESERVATIONS(),
             priceBand: PRICE_BAND,
             feeRate: FEE_RATE,
             flatFee: FLAT_FEE,
+            fundShare: FUND_SHARE,
+            maxFundingRate: MAX_FUNDING_RATE,
             rampSeconds: RAMP_SECONDS,
             maxAge: MAX_AGE
         });

@@ -10,7 +10,8 @@ import {
     MarginBatch,
     MarginLeaf,
     MarkLeaf,
-    Permit
+    Permit,
+    SettlementLeaf
 } from "../../../contracts/libraries/Types.sol";
 import {Signers} from "./Signers.sol";
 import {Trees} from "./Trees.sol";
@@ -48,6 +49,7 @@ abstract contract VerifierFixture is Signers {
     bytes32[] internal accountLeaves;
     bytes32[] internal markLeaves;
     bytes32[] internal legLeaves;
+    bytes32[] internal settlementLeaves;
 
     function setUp() public virtual {
         vm.roll(1000);
@@ -113,6 +115,7 @@ abstract contract VerifierFixture is Signers {
         batch.accountsRoot = rootOf(accountsTree());
         batch.marksRoot = rootOf(marksTree());
         batch.liquidationsRoot = rootOf(legsTree());
+        batch.settlementsRoot = rootOf(settlementsTree());
         batch.cutHash = HashLib.hash(cut);
         batch.parametersHash = PARAMETERS_HASH;
         batch.attestorSetId = SET_ID;
@@ -181,6 +184,11 @@ abstract contract VerifierFixture is Signers {
     function legsTree() internal view returns (bytes32[] memory) {
         LiquidationLeaf memory zero;
         return _tree(legLeaves, HashLib.leaf(zero));
+    }
+
+    function settlementsTree() internal view returns (bytes32[] memory) {
+        SettlementLeaf memory zero;
+        return _tree(settlementLeaves, HashLib.leaf(zero));
     }
 
     function rootOf(bytes32[] memory hashes) internal pure returns (bytes32) {
