@@ -27,10 +27,10 @@ from keeper.margin.report import evaluate_at
 from keeper.margin.valuation import Valuation, ceil_usd
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT
-from keeper.state.ids import AssetId
+from keeper.state.ids import AssetId, has_margin, is_token
 from keeper.state.world import MarginAccount, World, margin_accounts
 
-from .settlement import Ledger, offset
+from .settlement import Ledger, ledgers, offset
 from .transfers import fewest_transfers
 
 Row = TypeVar("Row")
@@ -135,7 +135,11 @@ class Payments:
 
 @dataclass(frozen=True, slots=True)
 class NettingFigures:
-    """Everything, at one world and one set of marks. Underlyings by name, chains by id, both ascending."""
+    """Everything, at one world and one set of marks. Underlyings by name, chains by id, both ascending.
+
+    Exposure counts every position, also the fund's; margin every account that margin is required of; payments every
+    account that a settlement cycle may change.
+    """
 
     underlyings: Mapping[str, UnderlyingNetting]
     margin: Requirements
@@ -165,32 +169,29 @@ def netting_figures(world: World, listing: Listing, marks: Marks, model: MarginM
         UnknownAsset: a position in what is not listed.
         MarkError: the marks have no price for something held.
     """
-    accounts = margin_accounts(world)
-    silos = [
-        [portfolio(world, listing, MarginAccount(account.account_id, (chain_id,))) for chain_id in account.chains]
-        for account in accounts
-    ]
+    silos = {
+        account: [portfolio(world, listing, MarginAccount(account.account_id, (c,))) for c in account.chains]
+        for account in margin_accounts(world)
+    }
+    held = {asset for books in silos.values() for book in books for asset in book.assets}
+    accounts = [account for account in silos if has_margin(account.account_id)]
     wholes = [portfolio(world, listing, account) for account in accounts]
-    held = {asset for books in silos for book in books for asset in book.assets}
     valuation = Valuation.of(marks, model, held)
-    found, by_chain = _margin(accounts, silos, wholes, valuation, sorted(world))
+    found, by_chain = _margin(accounts, [silos[account] for account in accounts], wholes, valuation, sorted(world))
     return NettingFigures(
-        underlyings=_exposure(accounts, silos, marks, model, held),
+        underlyings=_exposure(silos.values(), marks, model, held),
         margin=sum(found, Requirements()),
         accounts=dict(zip(accounts, found, strict=True)),
         chain_margin=by_chain,
-        payments=payments(
-            Ledger(account, {c: world[c].cash.get(account.account_id, 0) for c in account.chains})
-            for account in accounts
-        ),
+        payments=payments(ledgers(world)),
     )
 
 
-def payments(ledgers: Iterable[Ledger]) -> Payments:
+def payments(books: Iterable[Ledger]) -> Payments:
     """What settling these balances costs bilaterally, and what multilaterally."""
     flows: dict[int, int] = {}
     value = transfers = 0
-    for ledger in ledgers:
+    for ledger in books:
         moved = offset(ledger.cash)
         value += sum(delta for delta in moved.values() if delta > 0)
         transfers += len(fewest_transfers(moved)) if moved else 0
@@ -201,21 +202,22 @@ def payments(ledgers: Iterable[Ledger]) -> Payments:
 
 
 def _exposure(
-    accounts: Sequence[MarginAccount],
-    silos: Sequence[Sequence[Portfolio]],
+    silos: Iterable[Sequence[Portfolio]],
     marks: Marks,
     model: MarginModel,
     held: Iterable[AssetId],
 ) -> dict[str, UnderlyingNetting]:
-    instruments = {asset for asset in held if any(asset in book.positions for books in silos for book in books)}
+    """By underlying; `silos` are each account's books, one per chain."""
+    instruments = [asset for asset in held if not is_token(asset)]
     slope = deltas(marks, model, instruments)
     names = {asset: model.underlying(asset) for asset in instruments}
     chains: dict[tuple[str, int], Netted] = {}
     nets: dict[str, int] = {}
     overall: dict[str, int] = {}
-    for account, books in zip(accounts, silos, strict=True):
+    for books in silos:
         own: dict[str, int] = {}
-        for chain_id, book in zip(account.chains, books, strict=True):
+        for book in books:
+            (chain_id,) = book.account.chains
             here: dict[str, tuple[int, int]] = {}
             for asset, size in book.positions.items():
                 delta = size * slope[asset]

@@ -150,7 +150,9 @@ class Attestor:
         if faults:
             raise Refused("mark_tolerance", faults[0], faults=faults)
         previous = self._carried_from(proposed.since)
-        funding = advanced(previous, proposed.underlyings, proposed.time, self.deployment.profile.max_funding_rate)
+        funding = advanced(
+            previous, proposed.underlyings, proposed.time, self.deployment.profile.max_funding_rate
+        )
         if funding != proposed.funding:
             raise Refused("funding", f"funding is not that of batch {proposed.since} carried to {proposed.time}")
         missing = {} if previous is None else previous.settled_at.keys() - proposed.settled_at.keys()
