@@ -110,6 +110,10 @@ class Requirements:
         return self.isolated / self.portfolio if self.portfolio else None
 
     @property
+    def saved(self) -> int:
+        return self.isolated - self.portfolio
+
+    @property
     def netted(self) -> Netted:
         return Netted(self.isolated, self.portfolio)
 
