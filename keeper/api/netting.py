@@ -120,9 +120,7 @@ def answer_of(sample: Sample, names: dict[int, str], accounts: int) -> dict[str,
     """
     figures = sample.figures
     chains = figures.chains
-    saving = sorted(
-        figures.accounts.items(), key=lambda entry: (_spent(entry[1]), entry[0].account_id, entry[0].chains)
-    )
+    ranked = sorted(figures.accounts.items(), key=lambda each: (-each[1].saved, each[0].account_id, each[0].chains))
     return {
         "epoch": sample.epoch,
         "time": sample.time,
