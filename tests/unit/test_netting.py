@@ -150,6 +150,28 @@ def test_payments_by_hand() -> None:
     assert payments.transfers.efficiency == pytest.approx(2 / 3)
 
 
+def test_the_example_of_the_document() -> None:
+    """docs/netting.md."""
+    ann, ben, cid = OWNER, OTHER, MAKER
+    chains = Chains()
+    for account in (ann, ben, cid):
+        chains.linked(account, (A, B))
+    for account, chain_id, size in ((ann, A, 5), (ann, B, -5), (ben, A, -5), (ben, B, 2), (cid, B, 3)):
+        chains.size(account, chain_id, size)
+    for account, on_a, on_b in ((ann, 1_000, -400), (ben, -400, 1_000), (cid, 800, -300)):
+        chains.cash(account, A, on_a).cash(account, B, on_b)
+    found = figures(chains)
+    eth = found.underlyings["ETH"]
+    assert eth.accounts == Netted(exact(60_000), exact(18_000))
+    assert eth.chains == {A: Netted(exact(30_000), exact(30_000)), B: Netted(exact(30_000), exact(30_000))}
+    assert (eth.accounts.efficiency, eth.overall) == (0.7, 0)
+    assert found.margin == Requirements(usd(10_680), usd(10_680), usd(3_204))
+    assert found.margin.capital_efficiency == pytest.approx(3.33, abs=0.005)
+    assert found.margin.netted.efficiency == 0.7
+    assert found.payments == Payments(Netted(usd(1_100), usd(300)), Netted(3, 1))
+    assert found.payments.value.efficiency == pytest.approx(0.727, abs=0.0005)
+
+
 # --- deltas ----------------------------------------------------------------------------------------------------------
 
 
