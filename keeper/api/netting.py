@@ -65,8 +65,9 @@ class NettingRecorder:
             newest = self._newest
             if newest is not None and (newest.epoch, newest.finals) == (self.epoch, finals):
                 return newest
-            epoch, marks = self.epoch, node.observer.marks()
+            epoch = self.epoch
             try:
+                marks = node.observer.marks()
                 figures = await asyncio.to_thread(netting_figures, world, node.listing, marks, node.model)
             except (MarkError, UnknownAsset) as error:
                 raise NotReady(str(error)) from None

@@ -363,7 +363,11 @@ class SettlementMachine(RuleBasedStateMachine):
 
 TestSettlement = SettlementMachine.TestCase
 TestSettlement.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100,
+    stateful_step_count=50,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 
