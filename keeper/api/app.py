@@ -25,6 +25,7 @@ from keeper.state.live import PermitItem
 from keeper.state.wire import WireError, from_json, to_json
 
 from . import queries
+from .netting import add_netting
 
 MAX_BODY = 8 * 1024 * 1024
 """Largest request body taken, bytes: a proposal of some ten thousand accounts."""
@@ -35,7 +36,7 @@ def json_response(body: Any, status: int = 200) -> Response:
 
 
 def create_app(node: Node) -> FastAPI:
-    """The application of one node."""
+    """The application of one node; `state.netting` is its recorder of netting figures."""
     app = FastAPI(title="keeper", version="1", docs_url="/docs", redoc_url=None)
 
     @app.middleware("http")
@@ -50,6 +51,7 @@ def create_app(node: Node) -> FastAPI:
     _add_reads(app, node)
     _add_permits(app, node)
     _add_attestation(app, node)
+    app.state.netting = add_netting(app, node)
     return app
 
 

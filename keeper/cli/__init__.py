@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from keeper.cli import account, demo, devnet, margin, run, status
+from keeper.cli import account, demo, devnet, margin, netting, run, status
 from keeper.cli.output import Failure
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("account")(account.account)
+app.command("netting")(netting.netting)
 app.command("demo")(demo.demo)
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(margin.app, name="margin")

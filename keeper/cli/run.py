@@ -57,9 +57,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def _serve(settings: NodeConfig, deployment: Deployment) -> None:
     """Serve HTTP and run the node until a signal, or until either fails."""
     async with Node(settings, deployment) as node:
+        app = create_app(node)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(node),
+                app,
                 host=settings.http.host,
                 port=settings.http.port,
                 log_level="warning",
@@ -74,11 +75,14 @@ async def _serve(settings: NodeConfig, deployment: Deployment) -> None:
         serving = asyncio.create_task(server._serve())
         running = asyncio.create_task(node.run())
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        tasks = {serving, running, stopping}
+        if node.attestor is None:  # an attestor has an epoch's work to do: it samples when asked
+            tasks.add(asyncio.create_task(app.state.netting.follow()))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        for task in (running, stopping):
+        for task in tasks - {serving}:
             task.cancel()
-        outcomes = await asyncio.gather(serving, running, stopping, return_exceptions=True)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome

@@ -110,12 +110,16 @@ class Valuation:
     def scenario_pnl(self, holdings: Sequence[Holdings]) -> Floats:
         """Profit and loss of each in every scenario, shape (len(holdings), S), USD."""
         total = np.zeros((len(holdings), self.pnl.shape[1]))
+        held: dict[AssetId, dict[int, int]] = {}
+        for i, h in enumerate(holdings):
+            for amounts in (h.positions, h.collateral):
+                for asset, amount in amounts.items():
+                    of_asset = held.setdefault(asset, {})
+                    of_asset[i] = of_asset.get(i, 0) + amount
         for row, asset in enumerate(self.assets):
-            held = [h.positions.get(asset, 0) + h.collateral.get(asset, 0) for h in holdings]
-            index = [i for i, amount in enumerate(held) if amount]
-            if index:
-                amounts = np.array([held[i] / UNIT for i in index])
-                total[index] += amounts[:, None] * self.pnl[row]
+            if asset in held:
+                sizes = np.array([amount / UNIT for amount in held[asset].values()])
+                total[list(held[asset])] += sizes[:, None] * self.pnl[row]
         for i, h in enumerate(holdings):
             for name, others in h.elsewhere.items():
                 if name in self.scenarios.elsewhere:

@@ -28,6 +28,8 @@ FUND = AccountId((1).to_bytes(32, "big"))
 """The insurance fund, on each chain."""
 FEES = AccountId((2).to_bytes(32, "big"))
 """Fees, on each chain."""
+_SHIPMENT = 1 << 64
+"""Sub-accounts of the zero address from here to twice this name the chain that a settlement ships tokens to."""
 CLEARING = AccountId((3).to_bytes(32, "big"))
 """What is booked on one side only so far, on each chain: funding between touches, expired instruments half settled."""
 _CLAIMS_SUB_ACCOUNT = 2**96 - 1
@@ -93,6 +95,22 @@ def sub_account_of(account: AccountId) -> int:
     return int.from_bytes(account[20:], "big")
 
 
+def transfer_id(to_chain: int) -> AccountId:
+    """The reserved id under which a settlement cycle ships tokens to a chain: 20 zero bytes, then 2**64 + chain id.
+
+    Raises:
+        IdError: no chain id.
+    """
+    return AccountId(ZERO_ADDRESS + (_SHIPMENT | _chain_id(to_chain)).to_bytes(12, "big"))
+
+
+def transfer_target(account: AccountId) -> int | None:
+    """The chain that tokens are shipped to under this id; None where it is an account's."""
+    number = sub_account_of(account)
+    is_shipment = owner_of(account) == ZERO_ADDRESS and number >> 64 == 1 and number != _SHIPMENT
+    return number ^ _SHIPMENT if is_shipment else None
+
+
 def claims_account(integrator: Address) -> AccountId:
     """Where an integrator's claimed and unpaid reservations are booked: cash that no permit touches."""
     return account_id(integrator, _CLAIMS_SUB_ACCOUNT)
@@ -155,9 +173,7 @@ def parse_instrument(asset: AssetId) -> Instrument:
 
 def token_id(chain_id: int, token: str | bytes) -> AssetId:
     """A token's asset id: the same address on two chains is two assets."""
-    if not 0 < chain_id < 2**64:
-        raise IdError(f"a chain id is 1 … 2**64 - 1, got {chain_id}")
-    return AssetId(bytes(4) + chain_id.to_bytes(8, "big") + address(token))
+    return AssetId(bytes(4) + _chain_id(chain_id).to_bytes(8, "big") + address(token))
 
 
 def is_token(asset: AssetId) -> bool:
@@ -169,6 +185,12 @@ def parse_token(asset: AssetId) -> tuple[int, Address]:
     if len(asset) != 32 or not is_token(asset):
         raise IdError(f"no token: 0x{asset.hex()}")
     return int.from_bytes(asset[4:12], "big"), Address(asset[12:])
+
+
+def _chain_id(value: int) -> int:
+    if not 0 < value < 2**64:
+        raise IdError(f"a chain id is 1 … 2**64 - 1, got {value}")
+    return value
 
 
 def _from_hex(value: str) -> bytes:

@@ -31,6 +31,8 @@ from keeper.state.ids import (
     perpetual,
     sub_account_of,
     token_id,
+    transfer_id,
+    transfer_target,
 )
 
 UNDERLYINGS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
@@ -170,3 +172,21 @@ def test_addresses_are_read_in_any_case() -> None:
 def test_an_instrument_is_no_token_and_says_so() -> None:
     with pytest.raises(IdError, match="token_id"):
         instrument_id(Instrument(Kind.TOKEN, "ETH"))
+
+
+@given(st.integers(1, 2**64 - 1))
+def test_shipments_name_their_chain_and_accounts_never_do(chain_id: int) -> None:
+    shipment = transfer_id(chain_id)
+    assert transfer_target(shipment) == chain_id
+    assert owner_of(shipment) == ZERO_ADDRESS
+    assert sub_account_of(shipment) == 2**64 + chain_id
+    for other in (FUND, FEES, account_id(ZERO_ADDRESS, chain_id), account_id(ZERO_ADDRESS, 2**64)):
+        assert transfer_target(other) is None
+    assert transfer_target(account_id(b"\1" * 20, 2**64 + chain_id)) is None
+    assert transfer_target(account_id(ZERO_ADDRESS, 2**65 + chain_id)) is None
+
+
+@pytest.mark.parametrize("chain_id", [0, -1, 2**64])
+def test_a_shipment_to_no_chain_is_refused(chain_id: int) -> None:
+    with pytest.raises(IdError, match=r"a chain id is 1"):
+        transfer_id(chain_id)
