@@ -39,10 +39,14 @@ CIRCLE = "circle"
 
 @dataclass
 class NodeProcess:
-    """One node, run by `python -m` with `arguments`. `process` is None while it does not run."""
+    """One node, run by `python -m` with `arguments`, which name the file `config`.
+
+    `process` is None while it does not run.
+    """
 
     name: str
     arguments: tuple[str, ...]
+    config: Path
     log: Path
     url: str
     address: Address | None
@@ -114,9 +118,8 @@ class Cluster:
             )
             config.write_text(_config(name, folder, url, roles, peers, rpcs or {}, cluster.circle.url))
             arguments = ("keeper", "run", "--config", str(config))
-            cluster.nodes[name] = NodeProcess(
-                name, arguments, directory / "node.log", url, own.address if own else None
-            )
+            signs_as = own.address if own else None
+            cluster.nodes[name] = NodeProcess(name, arguments, config, directory / "node.log", url, signs_as)
         try:
             cluster.start(*cluster.nodes, CIRCLE)
         except BaseException:
@@ -169,9 +172,9 @@ def circle(folder: Path, port: int, fee_bps: int = 0) -> NodeProcess:
     directory = folder / CIRCLE
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    options = ("--deployment", str(deployments_file(folder)), "--port", str(port), "--fee-bps", str(fee_bps))
-    log, url = directory / "node.log", f"http://127.0.0.1:{port}"
-    return NodeProcess(CIRCLE, ("keeper.devnet.attester", *options), log, url, None)
+    config = deployments_file(folder)
+    arguments = ("keeper.devnet.attester", "--deployment", str(config), "--port", str(port), "--fee-bps", str(fee_bps))
+    return NodeProcess(CIRCLE, arguments, config, directory / "node.log", f"http://127.0.0.1:{port}", None)
 
 
 def wait_alive(node: NodeProcess) -> None:

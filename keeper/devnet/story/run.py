@@ -102,7 +102,7 @@ def show_summary(console: Console, narrator: Narrator, figures: Mapping[str, Any
 def show_addresses(console: Console, devnet: Devnet, cluster: Cluster) -> None:
     """What one needs to go on by hand: URLs, addresses, devnet keys, and a line to try."""
     console.print("\n[bold]Left running[/] until `keeper devnet down`; try `keeper status`, `keeper account ADDRESS`.")
-    for node in cluster.nodes.values():
+    for node in (*cluster.nodes.values(), cluster.circle):
         console.print(f"  {node.name}: {node.url}  ({node.log})", highlight=False, soft_wrap=True)
     for chain in devnet.deployment.chains.values():
         console.print(f"  chain {chain.name} ({chain.chain_id}): {chain.rpc}", highlight=False)
