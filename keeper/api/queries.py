@@ -10,6 +10,7 @@ from keeper.attest.batch import BatchContent
 from keeper.attest.live import is_live
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import QuorumError
+from keeper.clearing.cycles import with_pending
 from keeper.margin.explain import explain, netting
 from keeper.margin.portfolio import per_chain, portfolio
 from keeper.margin.report import evaluate
@@ -104,6 +105,7 @@ def account(node: Node, account_id: AccountId) -> dict[str, Any]:
     if not groups:
         raise NotFound(f"no chain knows account 0x{account_id.hex()}")
     marks = node.observer.marks()
+    world = with_pending(world, node.journal.entries(), node.listing)
     live = [item for item in node.journal.live([account_id]) if is_live(item, world)]
     used = {n for c in world.values() for (a, n) in c.used_nonces if a == account_id}
     taken = used | {item.permit.nonce for item in live if isinstance(item, PermitItem)}

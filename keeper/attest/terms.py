@@ -106,7 +106,9 @@ def unavailable(
         and other.action.token == action.token
     ]
     if action.token == listing.settlement[item.chain_id].address:
-        left = state.held - sum(other.amount for other in pending)
+        # What the chain owes to others is set aside, shipped or not (CM-50).
+        owed = -(min(0, state.claims) // listing.settlement[item.chain_id].scale)
+        left = state.held - owed - sum(other.amount for other in pending)
         code, place = "vault_short", f"the vault of chain {item.chain_id}"
     else:
         balances = state.balances.get(account)

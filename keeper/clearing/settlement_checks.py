@@ -18,6 +18,8 @@ def broken(
     vaults: Mapping[int, Vault],
     terms: Terms,
     newest: int,
+    *,
+    carried: bool = False,
 ) -> list[str]:
     """What is wrong with a cycle, one line each; empty where it may be signed.
 
@@ -28,6 +30,9 @@ def broken(
     than it has and nobody gets more than its deficit. Nobody enters with an earlier entry unapplied. Shipments go from
     chains with too much to chains that are short, after these entries and all that is signed, no more than is there,
     in whole amounts of both tokens, each worth it, and fewer than the chains that have a position.
+
+    A cycle that others signed earlier is `carried`: values and vaults have moved since, so how much is offset and
+    shipped is not asked any more, only that every account's deltas sum to 0. What the fund pays stays bounded.
     """
     faults = _form(entries, newest)
     known = [leaf for leaf in entries if leaf.chain_id in vaults]
@@ -45,8 +50,11 @@ def broken(
     if any(leaf.account_id == FUND for leaf in offsets):
         faults += _cover_faults(found)
     else:
-        faults += _offset_faults(found, terms)
-    return faults + _shipment_faults(shipped, offsets, vaults, terms)
+        faults += _sum_faults(found)
+        if not carried:
+            faults += _balance_faults(found, terms)
+    faults += _shipment_form(shipped, vaults, terms)
+    return faults if carried else faults + _shipment_faults(shipped, offsets, vaults)
 
 
 def _form(entries: Sequence[SettlementLeaf], newest: int) -> list[str]:
@@ -66,24 +74,38 @@ def _form(entries: Sequence[SettlementLeaf], newest: int) -> list[str]:
     return faults
 
 
-def _offset_faults(found: Sequence[tuple[SettlementLeaf, Ledger]], terms: Terms) -> list[str]:
-    faults = []
-    deltas: dict[tuple[AccountId, tuple[int, ...]], list[int]] = {}
+_Deltas = dict[tuple[AccountId, tuple[int, ...]], list[int]]
+
+
+def _deltas(found: Sequence[tuple[SettlementLeaf, Ledger]]) -> _Deltas:
+    deltas: _Deltas = {}
     for leaf, ledger in found:
-        account = ledger.account
-        deltas.setdefault((account.account_id, account.chains), []).append(leaf.cash_delta)
+        deltas.setdefault((ledger.account.account_id, ledger.account.chains), []).append(leaf.cash_delta)
+    return dict(sorted(deltas.items()))
+
+
+def _named(account_id: AccountId, chains: tuple[int, ...]) -> str:
+    return f"account 0x{account_id.hex()} on chains {', '.join(map(str, chains))}"
+
+
+def _sum_faults(found: Sequence[tuple[SettlementLeaf, Ledger]]) -> list[str]:
+    return [f"{_named(*key)}: its deltas sum to {_usd(sum(own))}" for key, own in _deltas(found).items() if sum(own)]
+
+
+def _balance_faults(found: Sequence[tuple[SettlementLeaf, Ledger]], terms: Terms) -> list[str]:
+    faults = []
+    for leaf, ledger in found:
         before = ledger.cash.get(leaf.chain_id, 0)
         after = before + leaf.cash_delta
         if leaf.cash_delta < 0 and after < 0:
             faults.append(f"{_said(leaf)}: takes {_usd(-leaf.cash_delta)} from a balance of {_usd(before)}")
         if leaf.cash_delta > 0 and (before >= 0 or after >= GRAIN):
             faults.append(f"{_said(leaf)}: pays {_usd(leaf.cash_delta)} into a balance of {_usd(before)}")
-    for (account_id, chains), own in sorted(deltas.items()):
-        said = f"account 0x{account_id.hex()} on chains {', '.join(map(str, chains))}"
-        if total := sum(own):
-            faults.append(f"{said}: its deltas sum to {_usd(total)}")
-        if sum(delta for delta in own if delta > 0) < terms.least_offset:
-            faults.append(f"{said}: less than {_usd(terms.least_offset)} is offset")
+    faults += [
+        f"{_named(*key)}: less than {_usd(terms.least_offset)} is offset"
+        for key, own in _deltas(found).items()
+        if sum(delta for delta in own if delta > 0) < terms.least_offset
+    ]
     return faults
 
 
@@ -111,11 +133,21 @@ def _cover_faults(found: Sequence[tuple[SettlementLeaf, Ledger]]) -> list[str]:
     return faults
 
 
+def _shipment_form(shipped: Sequence[SettlementLeaf], vaults: Mapping[int, Vault], terms: Terms) -> list[str]:
+    faults = []
+    for leaf in shipped:
+        target = transfer_target(leaf.account_id)
+        if target is None or target not in vaults or target == leaf.chain_id:
+            faults.append(f"{_said(leaf)}: nothing can be shipped to chain {target}")
+            continue
+        unit = max(vaults[leaf.chain_id].unit, vaults[target].unit)
+        if -leaf.cash_delta < max(terms.least_transfer, 1) or leaf.cash_delta % unit:
+            faults.append(f"{_said(leaf)}: {_usd(-leaf.cash_delta)} is too little, or no whole amount of both tokens")
+    return faults
+
+
 def _shipment_faults(
-    shipped: Sequence[SettlementLeaf],
-    offsets: Sequence[SettlementLeaf],
-    vaults: Mapping[int, Vault],
-    terms: Terms,
+    shipped: Sequence[SettlementLeaf], offsets: Sequence[SettlementLeaf], vaults: Mapping[int, Vault]
 ) -> list[str]:
     faults = []
     position = {chain_id: vault.position for chain_id, vault in vaults.items()}
@@ -125,13 +157,9 @@ def _shipment_faults(
     received: dict[int, int] = {}
     for leaf in shipped:
         target = transfer_target(leaf.account_id)
-        if target is None or target not in vaults or target == leaf.chain_id:
-            faults.append(f"{_said(leaf)}: nothing can be shipped to chain {target}")
+        if target is None or target not in vaults:
             continue
         amount = -leaf.cash_delta
-        unit = max(vaults[leaf.chain_id].unit, vaults[target].unit)
-        if amount < max(terms.least_transfer, 1) or amount % unit:
-            faults.append(f"{_said(leaf)}: {_usd(amount)} is too little, or no whole amount of both tokens")
         sent[leaf.chain_id] = sent.get(leaf.chain_id, 0) + amount
         received[target] = received.get(target, 0) + amount
     for chain_id, amount in sorted(sent.items()):

@@ -9,7 +9,7 @@ from eth_account import Account
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 
 from keeper.state.deployment import PERPETUAL, VOL
-from keeper.state.ids import Address, address
+from keeper.state.ids import Address, AssetId, Instrument, Kind, address, instrument_id
 
 NAME = "Cross Margin"
 VERSION = "1"
@@ -105,6 +105,18 @@ def start_answers() -> dict[str, int]:
         | {name + PERPETUAL: price for name, price in START_PRICES.items() if name != SETTLEMENT}
         | {name + VOL: vol for name, vol in START_VOLS.items()}
     )
+
+
+def series(now: int) -> tuple[AssetId, ...]:
+    """What trades beside the perpetuals: at 08:00 UTC in a week a future of every underlying, and calls and puts at
+    three strikes of ETH and BTC."""
+    expiry = (now // 86_400 + 7) * 86_400 + 8 * 3600
+    names = sorted(START_VOLS)
+    found = [Instrument(Kind.FUTURE, name, expiry) for name in names]
+    for name in ("BTC", "ETH"):
+        strikes = [START_PRICES[name] * percent // 100 for percent in (90, 100, 110)]
+        found += [Instrument(kind, name, expiry, strike) for strike in strikes for kind in (Kind.CALL, Kind.PUT)]
+    return tuple(sorted(instrument_id(each) for each in found))
 
 
 def chain_named(name: str) -> DevnetChain:

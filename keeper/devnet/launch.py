@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from eth_utils.crypto import keccak
 
 from keeper.chain.uniswap import sqrt_price
 from keeper.state.deployment import PERPETUAL, ChainDeployment, Deployment, Profile
+from keeper.state.ids import AssetId
 
 from . import chains
 from .chains import CHAINS, DevnetChain, account
@@ -70,8 +71,16 @@ class Devnet:
         self._http = httpx.Client(timeout=_CALL_SECONDS, trust_env=False)
 
     @classmethod
-    def up(cls, folder: Path = FOLDER, profile: Profile | None = None, report: Report = _silent) -> Devnet:
+    def up(
+        cls,
+        folder: Path = FOLDER,
+        profile: Profile | None = None,
+        report: Report = _silent,
+        instruments: Sequence[AssetId] | None = None,
+    ) -> Devnet:
         """Start the chains, deploy everything, write the deployments file. What fails, or is interrupted, is undone.
+
+        `instruments` are the futures and options that trade; left out, a series that expires in a week.
 
         Raises:
             DevnetError: a devnet is up in this folder already, a chain does not start, or the deployment fails.
@@ -90,7 +99,8 @@ class Devnet:
                     report(f"chain {chain.name} ({chain.chain_id}), {pace}: {nodes[-1].url}")
                 report("deploying to the three chains with ape")
                 began = time.monotonic()
-                deployment = deploy(plan_of(nodes, profile or Profile()), folder)
+                listed = chains.series(int(time.time())) if instruments is None else instruments
+                deployment = deploy(plan_of(nodes, profile or Profile(), listed), folder)
                 report(f"deployed in {time.monotonic() - began:.1f} s: {os.path.relpath(deployments_file(folder))}")
             except BaseException:
                 for node in nodes:

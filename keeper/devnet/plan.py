@@ -17,7 +17,7 @@ from eth_utils.crypto import keccak
 from keeper.chain.uniswap import sqrt_price
 from keeper.margin.parameter_file import default_parameters
 from keeper.state.deployment import VOL, Cctp, ChainDeployment, Contracts, Deployment, Profile, Token
-from keeper.state.ids import Address, address
+from keeper.state.ids import Address, AssetId, address
 
 from . import chains, liquidity
 from .processes import Node
@@ -56,8 +56,8 @@ class Part(NamedTuple):
         return 2 if self.method else WAVES.get(self.contract, 1)
 
 
-def plan_of(nodes: Iterable[Node], profile: Profile) -> dict[str, Any]:
-    """What scripts/deploy.py is to deploy: everything, on every chain."""
+def plan_of(nodes: Iterable[Node], profile: Profile, instruments: Iterable[AssetId]) -> dict[str, Any]:
+    """What scripts/deploy.py is to deploy: everything, on every chain; `instruments` are the dated ones that trade."""
     return {
         "name": chains.NAME,
         "version": chains.VERSION,
@@ -67,6 +67,7 @@ def plan_of(nodes: Iterable[Node], profile: Profile) -> dict[str, Any]:
         "threshold": chains.THRESHOLD,
         "attestorSetId": 1,
         "profile": asdict(profile),
+        "instruments": ["0x" + asset.hex() for asset in sorted(instruments)],
         "chains": {
             str(node.chain.chain_id): {
                 "name": node.chain.name,

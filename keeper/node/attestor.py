@@ -18,6 +18,7 @@ from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
 from keeper.attest.requests import DEADLINE_SECONDS, RequestError, check_item, permit_digest
 from keeper.attest.signatures import SignatureError, recover
+from keeper.clearing.cycles import Books, missing_entries, settlement_faults, terms_of, with_pending
 from keeper.clearing.liquidation import check_leg
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
@@ -26,7 +27,7 @@ from keeper.margin.report import AccountReport
 from keeper.market.inputs import MarkInputs, advanced, input_faults
 from keeper.market.marks import Marks
 from keeper.state.actions import Takeover
-from keeper.state.batch import LiquidationLeaf
+from keeper.state.batch import LiquidationLeaf, SettlementLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -117,14 +118,18 @@ class Attestor:
                 raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
             self._check_heads(content)
             self._check_inputs(content.inputs)
+            plain, world = world, with_pending(world, content.settlements, self.listing)
             reports = reports_at(world, content.prices, self.model, self.listing)
+            self._check_settlements(content, plain)
             faults = leaf_faults(content, reports, self.model, self.parameters.minimum_equity)
             if faults:
                 raise Refused("leaf_mismatch", faults[0], faults=faults[:20])
             self._check_legs(content.legs, batch.timestamp, world, content.prices, reports)
             cuts = {entry.chain_id: (entry.number, entry.block_hash) for entry in content.cut}
             try:
-                self.journal.sign_batch(batch.epoch, digest, legs_of(content), cuts, content.inputs.settled_at)
+                self.journal.sign_batch(
+                    batch.epoch, digest, legs_of(content), cuts, content.inputs.settled_at, content.settlements
+                )
             except (BatchConflict, EpochPassed, CutWentBack, PriceConflict) as error:
                 raise Refused("already_signed", str(error)) from None
             return self.signer.sign(digest)
@@ -157,6 +162,49 @@ class Attestor:
         if missing:
             raise Refused("settlement_missing", f"{len(missing)} settlement price(s) of the batch before are missing")
 
+    def _check_settlements(self, content: BatchContent, world: World) -> None:
+        """Everything signed before that is not final is carried on; what is new keeps the rules of a cycle (CM-50)."""
+        known = self.journal.entries()
+        missing = missing_entries(content.settlements, known, world)
+        if missing:
+            raise Refused(
+                "missing_entries",
+                f"{len(missing)} settlement entries that are signed and not final are not in the batch",
+                items=to_json(missing),
+            )
+        if not set(content.settlements) - set(known):
+            return
+        late = self.view.late()
+        if late:
+            raise Refused("chain_late", "no cycle is signed: " + "; ".join(entry.reason for entry in late))
+        faults = self.cycle_faults(content.settlements, content.prices, world, content.batch.epoch)
+        if faults:
+            raise Refused("cycle_unsafe", faults[0], faults=faults[:20])
+
+    def cycle_faults(self, entries: Sequence[SettlementLeaf], marks: Marks, world: World, epoch: int) -> list[str]:
+        """What is wrong with those of the entries that are not known here, in a batch of `epoch`."""
+        known = self.journal.entries()
+        pending = with_pending(world, known, self.listing)
+        reports = reports_at(pending, marks, self.model, self.listing)
+        books = Books.at(world, known, marks, self.model, self.listing, reports)
+        return settlement_faults(entries, known, world, books, terms_of(self.deployment.profile), epoch)
+
+    def adopt_entries(self, entries: Sequence[SettlementLeaf]) -> None:
+        """Journal entries that another attestor signed, where they keep the rules here too."""
+        epoch = self.view.newest_head_time // self.deployment.profile.epoch_seconds + 1
+        faults = self.cycle_faults(entries, self.own_marks(), self.view.final_world(), epoch)
+        if faults:
+            raise Refused("cycle_unsafe", faults[0], faults=faults[:20])
+        self.journal.add_entries(entries)
+
+    def world(self) -> World:
+        """This node's final blocks, with what is signed and not applied there."""
+        return with_pending(self.view.final_world(), self.journal.entries(), self.listing)
+
+    def head_world(self) -> World:
+        """The same at the heads."""
+        return with_pending(self.view.head_world(), self.journal.entries(), self.listing)
+
     def _carried_from(self, since: int) -> MarkInputs | None:
         """The inputs that a proposal carries on: of our newest batch, or of one shortly before."""
         latest = self.batches.latest
@@ -184,7 +232,7 @@ class Attestor:
         late = self.view.late()
         if late:
             raise Refused("chain_late", "no leg is signed: " + "; ".join(entry.reason for entry in late))
-        head = self.view.head_world()
+        head = self.head_world()
         due = due_accounts(reports)
         due_at_head = due_accounts(reports_at(head, self.own_marks(), self.model, self.listing))
         for leg in legs:
@@ -289,6 +337,11 @@ class Attestor:
         world = self.view.final_world()
         dead = [item for item in self.journal.live(None) if not is_live(item, world)]
         self.journal.retire(dead)
+        self.journal.retire_entries(
+            leaf
+            for leaf in self.journal.entries()
+            if self.view.long_applied(leaf.chain_id, leaf.account_id, leaf.cycle)
+        )
         return len(dead)
 
     def _context(self, item: PermitItem) -> Context:
@@ -298,7 +351,7 @@ class Attestor:
         if isinstance(item.action, Takeover):
             legs = tuple(leg for leg in self.live((item.action.liquidated,)) if isinstance(leg, LegItem))
         return Context(
-            world=self.view.final_world(),
+            world=self.world(),
             marks=(own,) if latest is None else (latest.content.prices, own),
             model=self.model,
             listing=self.listing,

@@ -55,6 +55,7 @@ class BatchBook:
         self._journal.store_batch(epoch, digest, orjson.dumps(to_json(quorum)), quorum.signatures)
         # Its legs are live whether or not this node signed them.
         self._journal.adopt(legs_of(quorum.content))
+        self._journal.add_entries(quorum.content.settlements)
         self._remember(quorum)
         return True
 

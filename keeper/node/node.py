@@ -13,6 +13,7 @@ import structlog
 
 from keeper.attest.live import is_live
 from keeper.attest.signatures import QuorumError
+from keeper.chain.cctp import Iris
 from keeper.chain.transactions import Sender
 from keeper.margin.listing import Listing
 from keeper.margin.parameter_file import default_parameters
@@ -32,6 +33,7 @@ from .observer import Observer
 from .peers import PeerRefused, Peers, PeerUnavailable
 from .proposer import Proposer
 from .relayer import Relayer
+from .settler import Settler
 from .signer import LocalSigner
 from .view import ChainsView
 
@@ -76,14 +78,13 @@ class Node:
             self.proposer = Proposer(self.attestor, self.view, self.batches, self.peers)
             self.desk = PermitDesk(self.attestor, self.peers)
         self.relayer: Relayer | None = None
+        self.settler: Settler | None = None
+        self.iris: Iris | None = None
         if config.relay is not None:
-            self.relayer = Relayer(
-                deployment,
-                self.view,
-                self.batches,
-                self._senders(config.relay.key, config.relay.max_fee_gwei),
-                self.latencies,
-            )
+            senders = self._senders(config.relay.key, config.relay.max_fee_gwei)
+            self.relayer = Relayer(deployment, self.view, self.batches, senders, self.latencies)
+            self.iris = Iris(config.relay.iris)
+            self.settler = Settler(deployment, self.view, self.batches, senders, self.iris)
         self.liquidator: Liquidator | None = None
         if config.liquidate is not None:
             self.liquidator = Liquidator(
@@ -107,6 +108,8 @@ class Node:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.peers.close()
+        if self.iris is not None:
+            await self.iris.aclose()
         await self.view.close()
         self.journal.close()
 
@@ -119,7 +122,7 @@ class Node:
             tasks.create_task(self._pull_batches())
             if self.attestor is not None:
                 tasks.create_task(self._sweep(self.attestor))
-            for part in (self.proposer, self.relayer, self.liquidator):
+            for part in (self.proposer, self.relayer, self.settler, self.liquidator):
                 if part is not None:
                     tasks.create_task(part.run())
 

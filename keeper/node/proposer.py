@@ -10,12 +10,15 @@ import structlog
 from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
 from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
+from keeper.clearing.cycles import Books, terms_of, with_pending
 from keeper.clearing.liquidation import plan_leg
+from keeper.clearing.settlement import unapplied
 from keeper.margin.report import AccountReport
 from keeper.market.inputs import marks_of
 from keeper.market.marks import Marks
-from keeper.state.batch import LiquidationLeaf
+from keeper.state.batch import LiquidationLeaf, SettlementLeaf
 from keeper.state.ids import Address
+from keeper.state.wire import from_json
 from keeper.state.world import World
 
 from .attestor import Attestor, Refused
@@ -80,6 +83,8 @@ class Proposer:
         for peer, answer in answers.items():
             if isinstance(answer, PeerUnavailable | PeerRefused):
                 reasons.append(str(answer))
+                if isinstance(answer, PeerRefused) and answer.refusal.get("code") == "missing_entries":
+                    self._adopt(peer, answer.refusal.get("items", []))
             elif signed_by(digest, answer, peer):
                 signatures[peer] = answer
             else:
@@ -115,12 +120,40 @@ class Proposer:
             raise NotReady("a chain has no final block yet")
         inputs = attestor.observer.inputs()
         marks = marks_of(inputs, self._deployment.instruments)
-        reports = reports_at(world, marks, attestor.model, attestor.listing)
         timestamp = max(entry.head_time for entry in cut if not entry.late)
+        entries = self._entries(world, marks, timestamp)
+        world = with_pending(world, entries, attestor.listing)
+        reports = reports_at(world, marks, attestor.model, attestor.listing)
         legs = _plan_legs(attestor, world, marks, reports, timestamp)
         return build_batch(
-            self._deployment, attestor.model, cut, inputs, reports, legs, attestor.parameters.minimum_equity
+            self._deployment, attestor.model, cut, inputs, reports, legs, attestor.parameters.minimum_equity, entries
         )
+
+    def _entries(self, world: World, marks: Marks, timestamp: int) -> list[SettlementLeaf]:
+        """The settlement entries of a batch: what is signed and not applied at the cut, and now and then a new cycle.
+
+        A cycle's number is the epoch that it is first proposed in: of one proposer, once.
+        """
+        attestor, profile = self._attestor, self._deployment.profile
+        known = attestor.journal.entries()
+        carried = unapplied(known, world)
+        newest = max((leaf.cycle for leaf in known), default=0) * profile.epoch_seconds
+        if self._view.late() or timestamp - newest < profile.cycle_seconds:
+            return carried
+        reports = reports_at(with_pending(world, carried, attestor.listing), marks, attestor.model, attestor.listing)
+        books = Books.at(world, known, marks, attestor.model, attestor.listing, reports)
+        cycle = books.next_cycle(timestamp // profile.epoch_seconds, terms_of(profile))
+        if cycle is None:
+            return carried
+        log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
+        return [*carried, *cycle.entries]
+
+    def _adopt(self, peer: Address, items: object) -> None:
+        """Take in entries that another signed and we did not know, for our next proposal."""
+        try:
+            self._attestor.adopt_entries(from_json(tuple[SettlementLeaf, ...], items))
+        except (Refused, ValueError) as error:
+            log.warning("peer.bad_list", peer="0x" + peer.hex(), reason=str(error))
 
     def _fail(self, epoch: int, reason: str) -> None:
         self.failure = reason
@@ -137,7 +170,7 @@ def _plan_legs(
     due = due_accounts(reports)
     if not due or attestor.view.late():
         return []
-    head_reports = reports_at(attestor.view.head_world(), attestor.own_marks(), attestor.model, attestor.listing)
+    head_reports = reports_at(attestor.head_world(), attestor.own_marks(), attestor.model, attestor.listing)
     due_at_head = due_accounts(head_reports)
     legs = []
     for account in due:

@@ -1,7 +1,7 @@
 """The relayer: puts the newest quorum batch on every chain that needs it.
 
-A chain needs it on a heartbeat, when an account's status changed, and whenever its liquidation legs differ from those
-of the batch it holds, so that no leg outlives its reason and none waits.
+A chain needs it on a heartbeat, when an account's status changed, and whenever its liquidation legs, its settlement
+entries or what is settled differ from those of the batch it holds, so that no leg outlives its reason and none waits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from keeper.chain.abi import encode
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Sender, TransactionError
 from keeper.state.deployment import Deployment
+from keeper.state.ids import AccountId, AssetId
 
 from .batches import BatchBook, UnknownBatch
 from .latency import Latencies
@@ -85,9 +86,7 @@ class Relayer:
             held = self.batches.get(head.posted_epoch).content
         except UnknownBatch:
             return True
-        return _legs(held, chain_id) != _legs(quorum.content, chain_id) or _statuses(held, chain_id) != _statuses(
-            quorum.content, chain_id
-        )
+        return any(facts(held, chain_id) != facts(quorum.content, chain_id) for facts in (_legs, _statuses, _settled))
 
     async def post(self, chain_id: int, quorum: QuorumBatch) -> None:
         """Simulate, send and await one posting."""
@@ -110,6 +109,12 @@ class Relayer:
 def _legs(content: BatchContent, chain_id: int) -> set[tuple[bytes, bytes, int]]:
     """Legs of a chain by what they close; that the mark moved a little is no reason to post."""
     return {(leg.account_id, leg.asset, leg.close_limit) for leg in content.legs if leg.chain_id == chain_id}
+
+
+def _settled(content: BatchContent, chain_id: int) -> tuple[set[tuple[int, AccountId]], set[AssetId]]:
+    """Settlement entries of a chain, and what has its settlement price."""
+    entries = {(leaf.cycle, leaf.account_id) for leaf in content.settlements if leaf.chain_id == chain_id}
+    return entries, {leaf.asset for leaf in content.marks if leaf.settled_at}
 
 
 def _statuses(content: BatchContent, chain_id: int) -> dict[bytes, tuple[bool, bool]]:

@@ -19,7 +19,7 @@ from keeper.market.marks import FeedReading, MarkError, price_from, vol_from
 from keeper.market.settlement import Round, average, settlement_price
 from keeper.state.batch import ChainCut
 from keeper.state.deployment import PERPETUAL, VOL, Deployment
-from keeper.state.ids import parse_instrument
+from keeper.state.ids import AccountId, parse_instrument
 from keeper.state.world import World
 
 from .config import NodeConfig
@@ -28,6 +28,10 @@ log = structlog.get_logger()
 
 _POLL_SECONDS = (0.25, 1.0)
 """Half a block time, within these."""
+
+
+_SETTLED_BLOCKS = 128
+"""Attestors agree on cuts within far fewer blocks than this."""
 
 
 class NotReady(Exception):
@@ -186,6 +190,12 @@ class ChainsView:
             )
             for chain_id, follower in sorted(self.followers.items())
         )
+
+    def long_applied(self, chain_id: int, account: AccountId, cycle: int) -> bool:
+        """Whether a settlement leaf was applied so many final blocks ago that no cut names one from before."""
+        follower = self.followers[chain_id]
+        old = follower.at(follower.final.block.number - _SETTLED_BLOCKS) if follower.started else None
+        return old is not None and (account, cycle) in old.applied
 
     @property
     def timely_head_time(self) -> int:

@@ -103,6 +103,12 @@ class Profile:
     grace_seconds: int = 60
     max_skew_seconds: int = 60
     max_permit_seconds: int = 900
+    cycle_seconds: int = 20
+    """How often a settlement cycle is planned at most."""
+    least_transfer: int = 100 * 10**18
+    """Less is not shipped between chains, USD 1e18."""
+    least_offset: int = 25 * 10**18
+    """With less to offset no account enters a cycle, USD 1e18."""
     settlement_window: int = 1800
     """Seconds before an expiry over which its settlement price is averaged."""
 

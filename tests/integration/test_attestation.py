@@ -92,8 +92,8 @@ async def test_other_lies_get_no_other_signature(panel: Panel, owner: Wallet, de
     proposer, content = await panel.build()
     wanted = {"mark": "mark_tolerance", "cut": "cut_unknown", "turn": "not_proposer", "roots": "batch_malformed"}
     if defect == "mark":
-        marks = tuple(replace(m, price=m.price * 10_030 // 10_000) for m in content.marks)
-        proposal = panel.propose(proposer, replace(content, marks=marks))
+        raised = tuple(replace(u, index=u.index * 10_030 // 10_000) for u in content.inputs.underlyings)
+        proposal = panel.propose(proposer, replace(content, inputs=replace(content.inputs, underlyings=raised)))
     elif defect == "cut":
         cut = tuple(replace(entry, block_hash=bytes(32)) for entry in content.cut)
         batch = replace(content.batch, cut_hash=cut_hash(cut))

@@ -184,14 +184,14 @@ def test_interrupted_deployment_leaves_no_process(tmp_path: Path, monkeypatch: p
 
 
 def test_deployment_refuses_an_rpc_of_another_chain(devnet: Devnet, tmp_path: Path) -> None:
-    plan = plan_of(devnet.nodes.values(), devnet.deployment.profile)
+    plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {str(A): plan["chains"][str(B)]}
     with pytest.raises(DevnetError, match=f"the RPC of chain {A} serves chain {B}"):
         deploy(plan, tmp_path)
 
 
 def test_deployment_refuses_the_devnet_key_on_other_chains(devnet: Devnet, tmp_path: Path) -> None:
-    plan = plan_of(devnet.nodes.values(), devnet.deployment.profile)
+    plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {"1": plan["chains"][str(A)]}
     with pytest.raises(DevnetError, match="--account is wanted outside the devnet"):
         deploy(plan, tmp_path)
@@ -201,7 +201,7 @@ def test_deployment_refuses_unequal_nonces(devnet: Devnet, tmp_path: Path) -> No
     """Equal addresses come from equal nonces: after a transaction on one chain alone they would differ."""
     while _nonce(devnet, A) <= _nonce(devnet, C):
         devnet.mint(A, "WETH", account(20).address, 1)
-    plan = plan_of([devnet.nodes[A], devnet.nodes[C]], devnet.deployment.profile)
+    plan = plan_of([devnet.nodes[A], devnet.nodes[C]], devnet.deployment.profile, devnet.deployment.instruments)
     with pytest.raises(DevnetError, match="equal addresses on all chains need equal nonces"):
         deploy(plan, tmp_path)
 

@@ -16,7 +16,7 @@ from keeper.state.ids import Address
 
 A, B, C = (chain.chain_id for chain in chains.CHAINS)
 DEPLOYER = chains.account(chains.DEPLOYER).address
-PLAN = plan_of([Node(chain, 1, 1, 1) for chain in chains.CHAINS], Profile())
+PLAN = plan_of([Node(chain, 1, 1, 1) for chain in chains.CHAINS], Profile(), ())
 ZERO = "0x" + "00" * 20
 
 
