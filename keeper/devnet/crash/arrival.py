@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from keeper.chain.abi import encode
@@ -10,9 +9,9 @@ from keeper.chain.rpc import Rpc
 from keeper.devnet.chains import START_PRICES, account
 from keeper.devnet.processes import DevnetError
 from keeper.state.deployment import ChainDeployment, Deployment, Token
-from keeper.state.ids import FUND, AccountId, account_id
+from keeper.state.ids import AccountId
 
-from .lanes import Call, Lane
+from .lanes import Call, Lane, together
 from .scenario import Deposit, Member
 
 COIN = 10**19
@@ -23,7 +22,10 @@ _MINT_GAS, _DEPOSIT_GAS, _LINK_GAS = 120_000, 250_000, 200_000
 
 
 async def arrive(
-    deployment: Deployment, rpcs: Mapping[int, Rpc], members: Sequence[Member], others: Iterable[tuple[AccountId, Deposit]]
+    deployment: Deployment,
+    rpcs: Mapping[int, Rpc],
+    members: Sequence[Member],
+    others: Iterable[tuple[AccountId, Deposit]],
 ) -> None:
     """Deposit for every member and link its chains; `others` are deposits without links.
 
@@ -32,30 +34,20 @@ async def arrive(
     """
     deposits = [(member.account_id, deposit) for member in members for deposit in member.deposits]
     deposits += list(others)
-    async with asyncio.TaskGroup() as tasks:
-        for chain_id, chain in deployment.chains.items():
-            own = [(name, deposit) for name, deposit in deposits if deposit.chain_id == chain_id]
-            tasks.create_task(_deposits(chain, rpcs[chain_id], own))
-            tasks.create_task(_links(chain, rpcs[chain_id], members))
+    await together(
+        work
+        for chain_id, chain in deployment.chains.items()
+        for work in (
+            _deposits(chain, rpcs[chain_id], [entry for entry in deposits if entry[1].chain_id == chain_id]),
+            _links(chain, rpcs[chain_id], members),
+        )
+    )
 
 
 async def link(deployment: Deployment, rpcs: Mapping[int, Rpc], key_index: int) -> None:
     """Link one owner's cross account over all chains."""
     member = Member("", key_index, 0, tuple(deployment.chains), ())
-    async with asyncio.TaskGroup() as tasks:
-        for chain_id, chain in deployment.chains.items():
-            tasks.create_task(_links(chain, rpcs[chain_id], [member]))
-
-
-def reserved_deposits(deployment: Deployment, liquidator: int, fund: int, owner: int) -> list[tuple[AccountId, Deposit]]:
-    """What the liquidator (key `owner`) and the fund of every chain have, whole USD a chain."""
-    bidder = account_id(account(owner).address)
-    return [
-        (name, Deposit(chain_id, "USDC", usd))
-        for chain_id in deployment.chains
-        for name, usd in ((bidder, liquidator), (FUND, fund))
-        if usd
-    ]
+    await together(_links(chain, rpcs[chain_id], [member]) for chain_id, chain in deployment.chains.items())
 
 
 async def _deposits(chain: ChainDeployment, rpc: Rpc, deposits: Sequence[tuple[AccountId, Deposit]]) -> None:
@@ -86,9 +78,9 @@ async def _links(chain: ChainDeployment, rpc: Rpc, members: Sequence[Member]) ->
     coin = [("anvil_setBalance", ["0x" + account(owner).address.hex(), hex(COIN)]) for owner in sorted(by_owner)]
     if coin:
         await rpc.batch(coin)
-    async with asyncio.TaskGroup() as tasks:
-        for owner, calls in by_owner.items():
-            tasks.create_task(_linked(chain, Lane(rpc, chain.chain_id, account(owner).key), calls))
+    await together(
+        _linked(chain, Lane(rpc, chain.chain_id, account(owner).key), calls) for owner, calls in by_owner.items()
+    )
 
 
 async def _linked(chain: ChainDeployment, lane: Lane, calls: Sequence[Call]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,3 +91,13 @@ async def mined(rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, Any]]:
         if len(found) < len(hashes):
             await asyncio.sleep(_POLL_SECONDS)
     return [found[each] for each in hashes]
+
+
+async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all at once; the first failure ends the others and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for one in work:
+                tasks.create_task(one)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from keeper.devnet.chains import CHAINS, START_PRICES
 from keeper.state.batch import UNIT
-from keeper.state.ids import AccountId, AssetId, Instrument, Kind, account_id, instrument_id, parse_instrument, perpetual
+from keeper.state.ids import (
+    AccountId,
+    AssetId,
+    Instrument,
+    Kind,
+    account_id,
+    instrument_id,
+    parse_instrument,
+    perpetual,
+)
 
 from ..chains import account
 
@@ -22,7 +31,7 @@ WEEK = 7 * 86_400
 LEAST_ACCOUNTS = 20
 _SIZE_GRAIN = 10**15
 """Sizes are thousandths of a unit."""
-_COLLATERAL = (("USDC", 60), ("WETH", 22), ("WBTC", 18))
+_COLLATERAL = {"USDC": 60, "WETH": 22, "WBTC": 18}
 """What accounts deposit, with weights."""
 
 
@@ -180,8 +189,8 @@ class _Draw:
     def _funded(self, low: int, high: int, *, cash_only: bool = False) -> tuple[list[Deposit], int]:
         """One deposit somewhere, or two on two chains; and the first one's chain."""
         usd = self.rng.randrange(low, high)
-        symbols, weights = zip(*_COLLATERAL, strict=True)
-        symbol = "USDC" if cash_only else self.rng.choices(symbols, weights)[0]
+        drawn = self.rng.choices(list(_COLLATERAL), list(_COLLATERAL.values()))[0]
+        symbol = "USDC" if cash_only else drawn
         home = self.rng.choice(self.chains)
         if self.rng.random() < 0.25:
             other = self._elsewhere(home)
@@ -260,7 +269,9 @@ class _Draw:
 
     def _cover(self) -> None:
         """Makers trade with each other what nobody else wanted, and whoever of them has nothing yet trades too."""
-        wanted = [asset for asset in (*self.perpetuals, *self.instruments) if asset not in {d.asset for d in self.deals}]
+        wanted = [
+            asset for asset in (*self.perpetuals, *self.instruments) if asset not in {d.asset for d in self.deals}
+        ]
         idle = [i for i in range(self.makers) if all(i not in (d.maker, d.taker) for d in self.deals)]
         for number in range(max(len(wanted), len(idle))):
             asset = wanted[number] if number < len(wanted) else self.perpetuals[0]

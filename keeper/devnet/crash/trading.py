@@ -26,7 +26,7 @@ from keeper.state.ids import AssetId
 from keeper.state.live import PermitItem
 from keeper.state.wire import from_json, to_json
 
-from .lanes import Call, Lane
+from .lanes import Call, Lane, together
 from .scenario import Deal, Member
 
 SUBMITTER = 57
@@ -80,9 +80,7 @@ class Desk:
         """
         began = time.monotonic()
         waiting = asyncio.Semaphore(AT_ONCE)
-        async with asyncio.TaskGroup() as tasks:
-            for deal, size in zip(deals, sizes, strict=True):
-                tasks.create_task(self._made(members, deal, size, waiting))
+        await together(self._made(members, deal, size, waiting) for deal, size in zip(deals, sizes, strict=True))
         self.traded.seconds = time.monotonic() - began
 
     async def _made(self, members: Sequence[Member], deal: Deal, size: int, waiting: asyncio.Semaphore) -> None:
