@@ -278,6 +278,45 @@ contract ClearingHouseSettlementTest is SettlementFixture {
         assertEq(a.house.cashOf(idOf(ALICE)) + b.house.cashOf(idOf(ALICE)), 2000e18, "Alice has what she had");
     }
 
+    /// @dev Sequence 12 of the protocol's attacks: a settlement counted leg by leg, the credit first. Here the credit is
+    /// applied and withdrawn before the debit: the debit needs no tokens, applies all the same, and both chains together
+    /// have what they had less what was paid out.
+    function test_sequence12_TheCreditFirst() public {
+        Site memory a = _here();
+        redeploy();
+        fund(BOB, 1000);
+        Site memory b = _here();
+        SettlementLeaf[] memory entries = new SettlementLeaf[](2);
+        entries[0] = SettlementLeaf(1, idOf(ALICE), CHAIN_A, -600e18);
+        entries[1] = SettlementLeaf(1, idOf(ALICE), CHAIN_B, 600e18);
+        _on(b, CHAIN_B);
+        postEntries(entries);
+        applyEntry(entries[1], "");
+        withdraw(ALICE, address(usdc), 600e6);
+        assertSums("with the credit spent");
+        _on(a, CHAIN_A);
+        post();
+        withdraw(ALICE, address(usdc), 1000e6);
+        withdraw(BOB, address(usdc), 1000e6);
+        applyEntry(entries[0], "");
+        assertEq(house.cashOf(idOf(ALICE)), -600e18, "what was spent twice is owed");
+        assertEq(a.house.cashOf(idOf(ALICE)) + b.house.cashOf(idOf(ALICE)), 1000e18 - 1600e18, "nothing was made");
+        assertSums("with the debit applied");
+    }
+
+    /// @dev Sequence 15 of the protocol's attacks: the batch with the settlement was never posted on one chain, and its
+    /// debit could not be proven any more. An entry stays in every later batch, and any of them will do.
+    function test_sequence15_ABatchWasSkipped() public {
+        SettlementLeaf memory entry = entryOf(1, idOf(ALICE), -600e18);
+        settlementLeaves = [HashLib.leaf(entry)];
+        pass(EPOCH_SECONDS);
+        settlementLeaves = [HashLib.leaf(entryOf(2, idOf(BOB), 5e18)), HashLib.leaf(entry)];
+        pass(EPOCH_SECONDS);
+        post();
+        applyEntry(entry, "");
+        assertEq(house.cashOf(idOf(ALICE)), 400e18, "debited");
+    }
+
     // --- helpers ---------------------------------------------------------------------------------------------------
 
     function _here() private view returns (Site memory) {
