@@ -1,4 +1,4 @@
-"""Chapters i to k: dated instruments to their expiry, a reservation that is claimed, cash settled between chains."""
+"""Chapters b2 and i to k: dated instruments to their expiry, a claimed reservation, cash settled between chains."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ from keeper.state.ids import AssetId, Instrument, Kind, instrument_id, parse_ins
 from .stage import B, C, Stage
 
 _LOAN = 500 * UNIT
+_STRIKE = 2_500 * UNIT
 _LEAST_SECONDS = 25
 """An instrument with less time left is not opened any more."""
 
 
-async def expiries(stage: Stage) -> None:
-    """i: a future on B and a call on C, to their expiry."""
-    async with stage.tell.step("i", "A future and an option: one margin with the perpetuals, one settlement price"):
+async def dated(stage: Stage) -> None:
+    """b2: a future and a call on B, in one margin with WETH on A and a short perpetual on B."""
+    async with stage.tell.step("b2", "A future and an option join the margin"):
         owner, maker = stage["hedger"], stage["maker"]
-        now = await owner.head_time(C)
-        dated = sorted(parse_instrument(asset).expiry for asset in stage.deployment.instruments)
-        expiry = next(each for each in dated if each >= now + _LEAST_SECONDS)
-        future = instrument_id(Instrument(Kind.FUTURE, "ETH", expiry))
-        call = instrument_id(Instrument(Kind.CALL, "ETH", expiry, 2_500 * 10**8))
+        future, call = await _listed(stage)
         before = await _margin(stage, owner.account())
         price, premium = await _mark(stage, future), await _mark(stage, call)
         await trade(maker, owner, B, future, 2 * UNIT, price)
@@ -35,16 +32,26 @@ async def expiries(stage: Stage) -> None:
         held = await stage.until_margin(
             "both are final", owner.account(), lambda m: sum(len(h["positions"]) for h in m["holdings"]) >= 3
         )
+        stage.dated = (future, call)
         stage.tell.say(
             f"10 WETH on A, short 8 ETH on B; now long 2 futures and 4 calls at 2,500: initial margin "
             f"{before:,.2f} → {held['usd']['initialMargin']:,.2f}",
             before=before,
             after=held["usd"]["initialMargin"],
         )
+
+
+async def expiries(stage: Stage) -> None:
+    """i: both expire, and settle at one price."""
+    async with stage.tell.step("i", "What expires settles at one price, the average of final data"):
+        owner = stage["hedger"]
+        future, call = stage.dated
+        expiry = parse_instrument(future).expiry
+        now = await owner.head_time(B)
         await stage.until(
             f"the call and the future have expired, {expiry - now} s from now",
             lambda: owner.head_time(B),
-            expiry - now + 60,
+            max(0, expiry - now) + 60,
             lambda time: time > expiry,
         )
         prices = await stage.until(
@@ -54,7 +61,7 @@ async def expiries(stage: Stage) -> None:
             lambda found: all(fixed for fixed, _ in found),
         )
         (_, settled), (_, worth) = prices
-        expect(worth == max(0, settled - 2_500 * UNIT), "the call's value is the future's price less its strike", worth)
+        expect(worth == max(0, settled - _STRIKE), "the call's value is the future's price less its strike", worth)
         await stage.until(
             "every position in them is settled", lambda: _open_positions(stage, future, call), 60, lambda n: n == 0
         )
@@ -127,7 +134,7 @@ async def settlement(stage: Stage) -> None:
 
 def _own(entry: dict[str, Any]) -> bool:
     """Whether an applied leaf books cash: a shipment's account has no owner and a bit that no fund has."""
-    return not int(entry["topics"][2], 16) >> 64 == 1
+    return int(entry["topics"][2], 16) >> 64 != 1
 
 
 async def _unsettled(stage: Stage) -> dict[str, float] | None:
@@ -146,6 +153,15 @@ async def _unsettled(stage: Stage) -> dict[str, float] | None:
         # What is smaller than the least transfer stays.
         found[stage.name(chain)] = usd(claims) if abs(claims) >= stage.deployment.profile.least_transfer else 0.0
     return None if waiting else found
+
+
+async def _listed(stage: Stage) -> tuple[AssetId, AssetId]:
+    """The first future on ETH with time enough to trade it, and the call of the same expiry."""
+    now = await stage["hedger"].head_time(C)
+    listed = sorted(parse_instrument(asset).expiry for asset in stage.deployment.instruments)
+    expiry = next(each for each in listed if each >= now + _LEAST_SECONDS)
+    future = Instrument(Kind.FUTURE, "ETH", expiry)
+    return instrument_id(future), instrument_id(Instrument(Kind.CALL, "ETH", expiry, _STRIKE // 10**10))
 
 
 async def _margin(stage: Stage, account: Any) -> float:

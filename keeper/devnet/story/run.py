@@ -1,4 +1,4 @@
-"""Telling the whole story: devnet up, nodes up, eight chapters, summary, everything down."""
+"""Telling the whole story: devnet up, nodes up, the chapters, summary, everything down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keeper.devnet.launch import Devnet
 from keeper.devnet.narrator import Narrator
 
 from .batches import bad_batches
-from .clearing import claims, expiries, settlement
+from .clearing import claims, dated, expiries, settlement
 from .liquidation import liquidations
 from .margin import deposits, netting, reservation
 from .outage import attestors_fail, sums
@@ -38,14 +38,15 @@ async def tell(devnet: Devnet, cluster: Cluster, narrator: Narrator) -> dict[str
         for chapter in (
             deposits,
             netting,
+            dated,
             reservation,
             race,
             permits,
             bad_batches,
             liquidations,
             claims,
-            expiries,
             attestors_fail,
+            expiries,
             settlement,
             sums,
         ):
