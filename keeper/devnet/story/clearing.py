@@ -1,4 +1,4 @@
-"""Chapters b2 and i to k: dated instruments to their expiry, a claimed reservation, cash settled between chains."""
+"""Chapters b2, f2, h and i: dated instruments to their expiry, a claimed reservation, cash settled between chains."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def dated(stage: Stage) -> None:
 
 
 async def expiries(stage: Stage) -> None:
-    """i: both expire, and settle at one price."""
-    async with stage.tell.step("i", "What expires settles at one price, the average of final data"):
+    """h: both expire, and settle at one price."""
+    async with stage.tell.step("h", "What expires settles at one price, the average of final data"):
         owner = stage["hedger"]
         future, call = stage.dated
         expiry = parse_instrument(future).expiry
@@ -74,8 +74,8 @@ async def expiries(stage: Stage) -> None:
 
 
 async def claims(stage: Stage) -> None:
-    """j: a loan on C against margin whose cash is on A is not repaid."""
-    async with stage.tell.step("j", "A protocol claims what was reserved for it, in cash, on its own chain"):
+    """f2: a loan on C against margin whose cash is on A is not repaid."""
+    async with stage.tell.step("f2", "A protocol claims what was reserved for it, in cash, on its own chain"):
         owner = stage["owner"]
         lender = stage.deployment.chains[C].integrator
         assert lender is not None
@@ -100,8 +100,8 @@ async def claims(stage: Stage) -> None:
 
 
 async def settlement(stage: Stage) -> None:
-    """k: cash goes to where it is owed, by at most two transfers a cycle."""
-    async with stage.tell.step("k", "Cash is settled between the chains with the fewest transfers"):
+    """i: cash goes to where it is owed, by at most two transfers a cycle."""
+    async with stage.tell.step("i", "Cash is settled between the chains with the fewest transfers"):
         await stage.until(
             "all signed entries are applied and every shipment has arrived",
             lambda: _unsettled(stage),

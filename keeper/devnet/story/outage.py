@@ -1,4 +1,4 @@
-"""Chapters g and h: attestors die and come back; at the end everything adds up."""
+"""Chapters g and j: attestors die and come back; at the end everything adds up."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ async def attestors_fail(stage: Stage) -> None:
 
 
 async def sums(stage: Stage) -> None:
-    """h: CM-30, CM-31 and CM-20, read from the chains."""
-    async with stage.tell.step("h", "Everything adds up"):
+    """j: CM-30, CM-31 and CM-20, read from the chains."""
+    async with stage.tell.step("j", "Everything adds up"):
         for chain, reader in stage.readers.items():
             books = await reader.books()
             name = stage.name(chain)
