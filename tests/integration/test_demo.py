@@ -72,7 +72,7 @@ def _step(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_the_whole_story_holds(folder: Path, tmp_path: Path) -> None:
-    """CM-11, CM-15, CM-20, CM-30, CM-31, CM-42, CM-50 on running chains; the story checks every step by an independent reader."""
+    """CM-11, CM-15, CM-20, CM-30, CM-31, CM-42, CM-50 on running chains; an independent reader checks every step."""
     report = tmp_path / "demo.json"
     process = _demo(folder, "--json", str(report), "--keep")
     output, errors = process.communicate(timeout=400)
