@@ -128,7 +128,13 @@ class Attestor:
             cuts = {entry.chain_id: (entry.number, entry.block_hash) for entry in content.cut}
             try:
                 self.journal.sign_batch(
-                    batch.epoch, digest, legs_of(content), cuts, content.inputs.settled_at, content.settlements
+                    batch.epoch,
+                    digest,
+                    legs_of(content),
+                    cuts,
+                    content.inputs.settled_at,
+                    content.settlements,
+                    batch.valid_until,
                 )
             except (BatchConflict, EpochPassed, CutWentBack, PriceConflict) as error:
                 raise Refused("already_signed", str(error)) from None
@@ -337,11 +343,13 @@ class Attestor:
         world = self.view.final_world()
         dead = [item for item in self.journal.live(None) if not is_live(item, world)]
         self.journal.retire(dead)
-        self.journal.retire_entries(
-            leaf
-            for leaf in self.journal.entries()
-            if self.view.long_applied(leaf.chain_id, leaf.account_id, leaf.cycle)
-        )
+        applied = self.view.long_applied
+        entries = self.journal.entries()
+        self.journal.retire_entries(e for e in entries if applied(e.chain_id, e.account_id, e.cycle))
+        if all(self.batches.knows(state.posted_epoch) for state in world.values()):
+            # A minority signed it, its batch was never posted and cannot be any more: nobody waits for it for ever.
+            times = {chain_id: state.block.time for chain_id, state in world.items()}
+            self.journal.retire_entries(self.journal.abandoned_entries(times))
         return len(dead)
 
     def _context(self, item: PermitItem) -> Context:

@@ -55,7 +55,8 @@ class BatchBook:
         self._journal.store_batch(epoch, digest, orjson.dumps(to_json(quorum)), quorum.signatures)
         # Its legs are live whether or not this node signed them.
         self._journal.adopt(legs_of(quorum.content))
-        self._journal.add_entries(quorum.content.settlements)
+        until = quorum.content.batch.valid_until
+        self._journal.add_entries(quorum.content.settlements, until=until, quorum=True)
         self._remember(quorum)
         return True
 
@@ -71,6 +72,10 @@ class BatchBook:
         if faults:
             raise ValueError(f"batch {quorum.content.batch.epoch}: {faults[0]}")
         return digest
+
+    def knows(self, epoch: int) -> bool:
+        """Whether the batch of an epoch is known here; −1 stands for none, which is."""
+        return epoch < 0 or epoch in self._recent or self._journal.batch(epoch) is not None
 
     def get(self, epoch: int) -> QuorumBatch:
         """The batch of an epoch. Raises UnknownBatch."""

@@ -10,7 +10,7 @@ import structlog
 from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
 from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
-from keeper.clearing.cycles import Books, terms_of, with_pending
+from keeper.clearing.cycles import Books, newest_offsets, terms_of, with_pending
 from keeper.clearing.liquidation import plan_leg
 from keeper.clearing.settlement import unapplied
 from keeper.margin.report import AccountReport
@@ -137,16 +137,16 @@ class Proposer:
         attestor, profile = self._attestor, self._deployment.profile
         known = attestor.journal.entries()
         carried = unapplied(known, world)
-        newest = max((leaf.cycle for leaf in known), default=0) * profile.epoch_seconds
+        newest = newest_offsets(known) * profile.epoch_seconds
         if self._view.late() or timestamp - newest < profile.cycle_seconds:
             return carried
         reports = reports_at(with_pending(world, carried, attestor.listing), marks, attestor.model, attestor.listing)
         books = Books.at(world, known, marks, attestor.model, attestor.listing, reports)
-        cycle = books.next_cycle(timestamp // profile.epoch_seconds, terms_of(profile))
-        if cycle is None:
-            return carried
-        log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
-        return [*carried, *cycle.entries]
+        fresh = list(carried)
+        for cycle in books.next_cycles(timestamp // profile.epoch_seconds, terms_of(profile)):
+            log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
+            fresh += cycle.entries
+        return fresh
 
     def _adopt(self, peer: Address, items: object) -> None:
         """Take in entries that another signed and we did not know, for our next proposal."""
