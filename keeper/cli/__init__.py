@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from keeper.cli import account, demo, devnet, margin, run, status
+from keeper.cli import account, demo, devnet, margin, run, simulate, status
 from keeper.cli.output import Failure
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("account")(account.account)
 app.command("demo")(demo.demo)
+app.command("simulate")(simulate.simulate)
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(margin.app, name="margin")
 

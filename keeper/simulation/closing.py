@@ -18,8 +18,8 @@ from .requirement import Floats, Requirements
 
 _STEPS = 16
 _SLACK = 1e-5
-_HALVINGS = 24
-"""Of a position, when a leg is cut back: far below a lot of what accounts hold."""
+_HALVINGS = 16
+"""Of a leg that is cut back: what it closes too much is below 1/65,536 of it."""
 
 Bools = NDArray[np.bool_]
 

@@ -25,6 +25,8 @@ from .settings import Rules, Scene
 from .venue import FUND, Venue
 
 _NEVER = -1
+_DRIFT = 0.0025
+"""By how much a mark must have moved for legs that end to be planned anew: those of less would hardly differ."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class _Run:
     def __init__(self, world: World, rules: Rules, screen: bool) -> None:
         self.world, self.rules, self.screen = world, rules, screen
         self.need = world.need
-        self.venue = Venue.of(open_accounts(world.population, world.need, rules, world.scene.reuse), rules.fund)
+        self.venue = Venue.of(open_accounts(world.population, world.need, rules), rules.fund)
         seconds = world.scene.block_seconds
         self.impact = Impact(rules, seconds, world.sigma, world.need.volume)
         self.unloaded = float(1 - np.exp(-seconds / (60 * rules.unload_minutes)))
@@ -102,6 +104,8 @@ class _Run:
         self.clock = np.full(count, _NEVER)
         """Block in which the auction began."""
         self.planned = np.full(count, _NEVER)
+        self.planned_at = np.ones((count, len(world.need.names)))
+        """The marks at that time."""
         self.legs = np.zeros_like(self.venue.accounts.size)
         self.scale = np.zeros(count)
 
@@ -117,7 +121,7 @@ class _Run:
             sold[block] = self._block(block, path[block])
             prices[block] = path[block] * np.exp(self.impact.log)
             equity = venue.equity(prices[block])
-            deficit[block] = -np.minimum(0.0, equity).sum()
+            deficit[block] = np.maximum(0.0, -equity).sum()
             fund[block] = venue.party_equity(prices[block])[FUND]
             owners = np.bincount(venue.accounts.owner, equity, len(self.world.population))
             watched[block] = owners[self.world.bystanders]
@@ -159,20 +163,22 @@ class _Run:
         rows = np.flatnonzero(self.clock != _NEVER)
         if not len(rows):
             return 0.0
-        # Legs live for some blocks; a new plan where they have ended, were all filled, or are of one who is insolvent.
+        # A new plan where the legs were all filled, are of one who is insolvent, or have ended and would be others.
         size = self.venue.accounts.size[rows]
         self.legs[rows] = np.sign(size) * np.minimum(np.abs(size), np.abs(self.legs[rows]))
-        old = (self.planned[rows] == _NEVER) | (block - self.planned[rows] >= self.rules.leg_blocks)
-        old |= ~self.legs[rows].any(axis=(1, 2)) | (equity[rows] < 0) | (self.rules.liquidation == "full")
+        moved = np.abs(desk.mark / self.planned_at[rows] - 1).max(axis=1) > _DRIFT
+        old = (self.planned[rows] == _NEVER) | ((block - self.planned[rows] >= self.rules.leg_blocks) & moved)
+        old |= (equity[rows] < 0) | (self.rules.liquidation == "full")
         if old.any():
             self.legs[rows[old]], self.scale[rows[old]] = self._close(rows[old], desk)
-            self.planned[rows[old]] = block
+            self.planned[rows[old]], self.planned_at[rows[old]] = block, desk.mark
         age = block - self.clock[rows]
         grown = np.minimum(1.0, age / self.rules.ramp) * self.scale[rows]
         concession = grown[:, None] * self.need.concession_rate
-        before = self.venue.accounts.size[rows]
+        before, offered = self.venue.accounts.size[rows], self.legs[rows].any(axis=(1, 2))
         sold = to_bidders(desk, rows, self.legs[rows], concession, age > 2 * self.rules.ramp)
         self.legs[rows] -= before - self.venue.accounts.size[rows]
+        self.planned[rows[offered & ~self.legs[rows].any(axis=(1, 2))]] = _NEVER
         self.clock[rows[~self.venue.accounts.size[rows].any(axis=(1, 2))]] = _NEVER
         return sold
 

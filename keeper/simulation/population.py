@@ -1,10 +1,10 @@
 """Owners and their books: traders of very different sizes, arbitrageurs, and market makers who hold the other side.
 
 Sizes are Pareto (exponent 1.3, cut at 300 times the least), as positions of traders are known to be heavy-tailed. Of
-the traders, four fifths take sides in one to three underlyings, each on a chain of its own choice; a tenth hold one
-underlying long on one chain and short on another; a tenth hold one underlying against another. A fiftieth of all owners
-are makers: they hold what is left on every chain, so that sizes of every perpetual sum to zero on each (CM-31), hedged
-over chains as far as the traders are.
+the traders most take sides in one to three underlyings, each on a chain of its own choice; of those who are hedged, a
+fifth where nothing else is said, half hold one underlying long on one chain and short on another, half one underlying
+against another. A fiftieth of all owners are makers: they hold what is left on every chain, so that sizes of every
+perpetual sum to zero on each (CM-31), hedged over chains as far as the traders are.
 
 What an owner has is his isolated requirement ÷ the share of it that he uses: Beta(5, 2) for traders, between 0.3 and
 0.6 for makers. Random numbers are drawn in the same order whatever the crowding, so that books of one seed at two
@@ -72,7 +72,7 @@ def populate(scene: Scene, need: Requirements) -> Population:
     kind = np.full(count, TRADER, dtype=np.int8)
     kind[-makers:] = MAKER
     traders = count - makers
-    kind[:traders][random.random(traders) < 0.2] = ARBITRAGEUR
+    kind[:traders][random.random(traders) < scene.hedged] = ARBITRAGEUR
     weight = np.minimum((1.0 - random.random(count)) ** (-1 / _PARETO), _LARGEST)
     shares = _positions(random, kind, width, scene.crowding) * weight[:, None, None]
     usd = _scaled(shares, kind, scene.open_interest * need.volume)
@@ -83,21 +83,23 @@ def populate(scene: Scene, need: Requirements) -> Population:
     return Population(size, entry, used, kind)
 
 
-def open_accounts(population: Population, need: Requirements, rules: Rules, reuse: float) -> Accounts:
+def open_accounts(population: Population, need: Requirements, rules: Rules) -> Accounts:
     """The same books as one account an owner, or as one for each position."""
     initial = _isolated(population.size, need)
     sums = initial.reshape(len(population), -1).sum(axis=1)
     worth = np.rint(sums / population.used * MICRO)
     if rules.margin == "cross":
-        together = need.of(population.size.sum(axis=1) / MICRO, need.start)[0]
-        saved = np.maximum(0.0, sums - together) / population.used
-        equity = np.rint(worth - reuse * saved * MICRO).astype(np.int64)
+        equity = worth.astype(np.int64)
         owner = np.arange(len(population))
         size, entry = population.size.copy(), population.entry.copy()
     else:
         owner, chain, underlying = np.nonzero(population.size)
         at = (owner, chain, underlying)
-        equity = np.rint(worth[owner] * initial[at] / sums[owner]).astype(np.int64)
+        # Parts of an owner's whole, to the last micro-USD.
+        upto = np.rint(worth[owner] * _running(initial[at], owner) / sums[owner]).astype(np.int64)
+        equity = np.diff(upto, prepend=0)
+        first = np.diff(owner, prepend=-1) > 0
+        equity[first] = upto[first]
         size = np.zeros((len(owner), *population.size.shape[1:]), dtype=np.int64)
         entry = np.zeros(size.shape)
         rows = np.arange(len(owner))
@@ -153,7 +155,7 @@ def _scaled(shares: Floats, kind: NDArray[np.int8], wanted: Floats) -> Floats:
     theirs = gross[hedged].sum(axis=0)
     factor = min(wanted.sum() / max(float(total.sum()), 1e-12), float((wanted / np.maximum(2 * theirs, 1e-12)).min()))
     rest = (wanted - factor * theirs) / np.maximum(gross[~hedged].sum(axis=0), 1e-12)
-    return shares * np.where(hedged[:, None, None], factor, rest)
+    return np.asarray(shares * np.where(hedged[:, None, None], factor, rest))
 
 
 def _make(size: Ints, weight: Floats, kind: NDArray[np.int8]) -> None:
@@ -164,6 +166,14 @@ def _make(size: Ints, weight: Floats, kind: NDArray[np.int8]) -> None:
     upto = np.rint(shares[:, None, None] * owed).astype(np.int64)
     upto[-1] = owed
     size[makers] = np.diff(upto, axis=0, prepend=0)
+
+
+def _running(values: Floats, owner: Ints) -> Floats:
+    """Sums of an owner's values up to each, owners ascending."""
+    total = np.cumsum(values)
+    first = np.flatnonzero(np.diff(owner, prepend=-1) > 0)
+    before = np.concatenate(([0.0], total))[first]
+    return np.asarray(total - np.repeat(before, np.diff(np.append(first, len(owner)))))
 
 
 def _isolated(size: Ints, need: Requirements) -> Floats:

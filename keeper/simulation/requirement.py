@@ -37,16 +37,31 @@ class Requirements:
         scenarios = self.model.scenarios(marks, [perpetual(name) for name in self.names])
         self._rows, self._layout = scenarios.rows, scenarios.layout
         self.volume = np.array([float(parameters.underlyings[name].daily_volume) for name in self.names])
-        initial, maintenance = self.of(np.diag(1.0 / self.start), self.start)
-        self.initial_rate: Floats = initial
-        """Initial margin of one USD of each, alone; proportional to it as far as nothing is charged for its size."""
-        self.maintenance_rate: Floats = maintenance
-        self.concession_rate: Floats = maintenance * parameters.concession / BASIS
-        """The most that a USD of each concedes in a liquidation leg."""
+        unit = np.diag(1.0 / self.start)
+        one = [self._evaluate(sign * unit, self.start) for sign in (1.0, -1.0)]
+        self.rates: Floats = np.array(one)
+        """What one USD needs alone, shape (long and short, initial and maintenance, underlyings): proportional to it
+        as far as nothing is charged for its size."""
+        self.concession_rate: Floats = self.rates[:, 1].max(axis=0) * parameters.concession / BASIS
+        """The most that a USD of each concedes in a liquidation leg, of the greater side."""
         self._concentration = parameters.contingencies.concentration / BASIS
 
     def of(self, net: Floats, prices: Floats) -> tuple[Floats, Floats]:
-        """Initial and maintenance margin, USD, of sizes `net`, shape (accounts, underlyings), whole units."""
+        """Initial and maintenance margin, USD, of sizes `net`, shape (accounts, underlyings), whole units.
+
+        Of one underlying alone they are its rates, by positive homogeneity, below the size that is charged for; the
+        model's kernel computes all others.
+        """
+        usd = net * prices
+        alone = ((usd != 0).sum(axis=1) <= 1) & (np.abs(usd) <= self.volume).all(axis=1)
+        long, short = np.maximum(usd, 0.0), np.maximum(-usd, 0.0)
+        initial, maintenance = (long @ self.rates[0, kind] + short @ self.rates[1, kind] for kind in (0, 1))
+        others = np.flatnonzero(~alone)
+        if len(others):
+            initial[others], maintenance[others] = self._evaluate(net[others], prices)
+        return initial, maintenance
+
+    def _evaluate(self, net: Floats, prices: Floats) -> tuple[Floats, Floats]:
         count, width = net.shape
         books = Books(
             np.arange(0, count * width + 1, width, dtype=np.int64),
@@ -61,9 +76,11 @@ class Requirements:
 
         What is charged for size is a sum over underlyings by itself, of which this counts the parabola.
         """
-        held = np.abs(net * prices)
+        usd = net * prices
+        held = np.abs(usd)
         charge = self._concentration * held * np.maximum(0.0, held / self.volume - 1.0)
-        return np.asarray((held @ self.maintenance_rate + charge.sum(axis=1)) * _ROUNDING)
+        alone = np.maximum(usd, 0.0) @ self.rates[0, 1] + np.maximum(-usd, 0.0) @ self.rates[1, 1]
+        return np.asarray((alone + charge.sum(axis=1)) * _ROUNDING)
 
     def judge(self, net: Floats, prices: Floats, equity: Floats, screen: bool = True) -> NDArray[np.bool_]:
         """Which accounts have less equity than maintenance margin; `screen`: only those that may are computed."""

@@ -130,10 +130,7 @@ def room(wanted: Floats, held: float, scale: float, volume: float, rules: Rules)
     impact of the whole. So they take as much as makes that the concession, and never hold more than their capacity.
     """
     left = np.maximum(0.0, wanted - rules.profit)
-    if scale > 0:
-        holds = volume * (left / (2 / 3 * scale)) ** 2
-    else:
-        holds = np.full(len(wanted), np.inf)
+    holds = volume * (left / (2 / 3 * scale)) ** 2 if scale > 0 else np.full(len(wanted), np.inf)
     most = np.minimum(holds, rules.capacity * volume) - held
     return np.where(wanted >= rules.profit, np.maximum(0.0, most), 0.0)
 

@@ -23,8 +23,7 @@ class Scene:
     crowding: the share of directional positions that are long because everybody is; the rest have a side by chance.
     open_interest: gross notional of all traders per underlying, in days of the volume that the margin parameters say
         the market absorbs.
-    reuse: the share of what netting saves that owners of cross accounts have withdrawn before; 0 leaves them the
-        collateral that isolated accounts need.
+    hedged: the share of traders that hold one position against another, of no side.
     rebound: the share of the (log) shock that is gained back in the second half.
     """
 
@@ -35,14 +34,14 @@ class Scene:
     crowding: float = 0.5
     correlation: float = 0.0
     open_interest: float = 1.0
-    reuse: float = 0.0
+    hedged: float = 0.2
     rebound: float = 1 / 3
     block_seconds: float = 12.0
 
     def __post_init__(self) -> None:
         _within("accounts", self.accounts, 10, 1_000_000)
         _within("minutes", self.minutes, 1, 10_000)
-        for name in ("crowding", "correlation", "reuse", "rebound"):
+        for name in ("crowding", "correlation", "hedged", "rebound"):
             _within(name, getattr(self, name), 0, 1)
         _within("open interest", self.open_interest, 0.001, 100)
         _within("block seconds", self.block_seconds, 0.1, 600)
@@ -86,8 +85,8 @@ class Rules:
     ramp: int = 5
     leg_blocks: int = 5
     profit: float = 0.001
-    capacity: float = 0.1
-    unload_minutes: float = 30.0
+    capacity: float = 0.25
+    unload_minutes: float = 15.0
 
     def __post_init__(self) -> None:
         for name, value, known in (
