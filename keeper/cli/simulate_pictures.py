@@ -25,7 +25,7 @@ def write(path: Path, found: dict[str, Any]) -> None:
     Raises:
         NoPicture: another ending, matplotlib missing, or a folder that cannot be written to.
     """
-    figure = blank(path, 13, 8.4)
+    figure = blank(path, 12.5, 7.4)
     shock = ", ".join(f"{name} {100 * move:+g} %".replace("-", "−") for name, move in found["scene"]["shocks"])
     scene = found["scene"]
     title = f"{shock}: {scene['accounts']:,} owners, crowding {scene['crowding']:g}, seed {scene['seed']}"
@@ -109,7 +109,8 @@ def _paid(axis: Any, grid: Sequence[Row]) -> None:
 
 
 def _swept(axis: Any, rows: Sequence[Row], name: str, said: str, value: Callable[[Row], float]) -> None:
-    _title(axis, f"{said}, million USD, over {name}; {_short(rows[0])}")
+    _title(axis, f"{said}, million USD, by {name}")
+    axis.set_xlabel(_short(rows[0]), fontsize=8)
     for color, margin in ((_COLORS[0], "cross"), (_COLORS[2], "isolated")):
         mine = [row for row in rows if row["rules"]["margin"] == margin]
         axis.plot([row[name] for row in mine], _million([value(row) for row in mine]), "o-", color=color, label=margin)

@@ -80,10 +80,10 @@ def chart(console: Console, row: dict[str, Any], scene: dict[str, Any]) -> None:
 
 def table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     """Million USD; a part for every latency."""
-    heads = ("sold", "accts", "by imp.", "path", "back", "deficit", "fund", "ADL", "spread")
+    heads = ("sold", "accts", "imp.", "path", "back", "deficit", "fund", "ADL", "spread")
     found = Table("", "", "", *heads, box=None, padding=(0, 1, 0, 0))
-    for column in found.columns[3:]:
-        column.justify = "right"
+    for number, column in enumerate(found.columns):
+        column.justify, column.no_wrap = "left" if number < 3 else "right", True
     latency = -1
     for row in rows:
         rules, liquidated, beyond, deficit = (row[name] for name in ("rules", "liquidated", "beyond_path", "deficit"))
@@ -97,9 +97,9 @@ def table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
             rules["sale"],
             _million(liquidated["notional"]),
             f"{liquidated['accounts']:,}",
-            f"{liquidated['because_of_impact']:.1%}",
+            f"{liquidated['because_of_impact']:.0%}",
             percent(beyond["worst"]),
-            "later" if recovery is None else f"{recovery:.0f} min",
+            "later" if recovery is None else f"{recovery:.0f}",
             _million(deficit["total"]),
             _million(deficit["fund_paid"]),
             _million(row["deleveraged"]["notional"]),
@@ -108,9 +108,9 @@ def table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print()
     console.print(found)
     console.print(
-        "million USD. sold: liquidated; by imp.: only because of earlier sales; path: farthest from the path without "
-        "sales; back: until within 1 % of it; deficit: of insolvent accounts, fund: what the fund paid of it; ADL: "
-        "closed against counterparties; spread: most lost by owners who hold nothing that is shocked",
+        "million USD. sold: liquidated; imp.: share of that only because of earlier sales; path: farthest from the "
+        "path without sales; back: minutes until within 1 % of it; deficit: of insolvent accounts, fund: what the fund "
+        "paid of it; ADL: closed against counterparties; spread: most lost by owners who hold nothing that is shocked",
         style="dim",
     )
 

@@ -28,6 +28,7 @@ def of(scene: Scene, grid: Sequence[Row], sweep: dict[str, list[Row]]) -> list[s
         said = f"Liquidating {latency[-1]} blocks after the fall below maintenance margin, not {latency[0]}"
         found.append(_effect(grid, "latency", latency[0], latency[-1], said))
     found.append(_paid(grid, latency[-1]))
+    found.append(_bidders(grid))
     return found
 
 
@@ -102,6 +103,16 @@ def _paid(grid: Sequence[Row], latency: int) -> str:
     )
 
 
+def _bidders(grid: Sequence[Row]) -> str:
+    rows = _those(grid, sale="auction")
+    earned, ends = _mean(rows, lambda row: row["flows"]["conceded"]), [row["payers"]["bidders"] for row in rows]
+    losing = sum(end < 0 for end in ends)
+    return (
+        f"Bidders were conceded {usd(earned)} on average over {len(rows)} runs with auctions, and end with "
+        f"{usd(sum(ends) / len(ends))}, the price's way while they held included; they lose in {losing}."
+    )
+
+
 def change(before: float, after: float, show: Callable[[float], str]) -> str:
     """ "goes from a to b (−x %)", or "stays at b" where they differ by less than they are called the same."""
     if not _more(before, after) and not _more(after, before):
@@ -113,8 +124,8 @@ def change(before: float, after: float, show: Callable[[float], str]) -> str:
 def usd(value: float) -> str:
     for size, name in ((1e9, "bn"), (1e6, "m"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:,.2f}{name} USD"
-    return f"{value:,.0f} USD"
+            return f"{value / size:,.2f}{name} USD".replace("-", "−")
+    return f"{value:,.0f} USD".replace("-", "−")
 
 
 def percent(value: float) -> str:
