@@ -25,7 +25,7 @@ def write(path: Path, found: dict[str, Any]) -> None:
     Raises:
         NoPicture: another ending, matplotlib missing, or a folder that cannot be written to.
     """
-    figure = blank(path, 12.5, 7.4)
+    figure = blank(path, 11.5, 6.8)
     shock = ", ".join(f"{name} {100 * move:+g} %".replace("-", "−") for name, move in found["scene"]["shocks"])
     scene = found["scene"]
     title = f"{shock}: {scene['accounts']:,} owners, crowding {scene['crowding']:g}, seed {scene['seed']}"
@@ -39,7 +39,9 @@ def write(path: Path, found: dict[str, Any]) -> None:
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="best" if axis.lines else "upper right")
+        if axis.lines and not axis.get_xlabel():
+            axis.set_xlabel("minutes", fontsize=8)
     save(path, figure, lambda picture: _page(title, found, picture))
 
 
@@ -75,14 +77,14 @@ def _comparison(axes: Sequence[Any], found: dict[str, Any], scene: Row) -> None:
     shocked, blocks = scene["shocks"][0][0], rows[0]["rules"]["latency"]
     others = [name for name in chosen[0]["series"]["prices"] if name not in [each for each, _ in scene["shocks"]]]
     _title(axes[0], f"{shocked} beyond its path, %; {blocks} blocks")
-    _title(axes[1], f"{' and '.join(others)}, not shocked, beyond its path, %")
+    _title(axes[1], f"{' and '.join(others)}, beyond the path, %: cross accounts")
     _title(axes[2], "liquidated so far, million USD")
     for color, row in zip(_COLORS, chosen, strict=False):
         series, name = row["series"], _name(row)
         axes[0].plot(series["minutes"], _beyond(series, shocked), color=color, label=name, linewidth=1.3)
-        for style, other in zip(("-", "--", ":"), others, strict=False):
-            label = f"{other}, {name}" if row["rules"]["margin"] == "cross" else None
-            if label:
+        if row["rules"]["margin"] == "cross":
+            for style, other in zip(("-", "--", ":"), others, strict=False):
+                label = f"{other}, {name}"
                 axes[1].plot(series["minutes"], _beyond(series, other), style, color=color, label=label, linewidth=1.3)
         axes[2].plot(series["minutes"], _million(_running(series["sold"])), color=color, label=name, linewidth=1.3)
     _paid(axes[3], found["grid"])
@@ -103,9 +105,12 @@ def _paid(axis: Any, grid: Sequence[Row]) -> None:
     base = [0.0] * len(rows)
     for kind, said, color in _PAYERS:
         values = _million([row["deficit"][kind] for row in rows])
+        if not any(values):
+            continue
         axis.barh([_name(row) for row in rows], values, left=base, color=color, label=said)
         base = [a + b for a, b in zip(base, values, strict=True)]
     axis.invert_yaxis()
+    axis.margins(x=0.05)
 
 
 def _swept(axis: Any, rows: Sequence[Row], name: str, said: str, value: Callable[[Row], float]) -> None:

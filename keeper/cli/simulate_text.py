@@ -80,7 +80,7 @@ def chart(console: Console, row: dict[str, Any], scene: dict[str, Any]) -> None:
 
 def table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     """Million USD; a part for every latency."""
-    heads = ("sold", "accts", "imp.", "path", "back", "deficit", "fund", "ADL", "spread")
+    heads = ("sold", "accts", "imp.", "path", "back", "deficit", "fund", "ADL", "lost")
     found = Table("", "", "", *heads, box=None, padding=(0, 1, 0, 0))
     for number, column in enumerate(found.columns):
         column.justify, column.no_wrap = "left" if number < 3 else "right", True
@@ -110,13 +110,13 @@ def table(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print(
         "million USD. sold: liquidated; imp.: share of that only because of earlier sales; path: farthest from the "
         "path without sales; back: minutes until within 1 % of it; deficit: of insolvent accounts, fund: what the fund "
-        "paid of it; ADL: closed against counterparties; spread: most lost by owners who hold nothing that is shocked",
+        "paid of it; ADL: closed against counterparties; lost: at worst, by owners who hold nothing that is shocked",
         style="dim",
     )
 
 
 def sweep(console: Console, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    found = Table(name, "", "sold", "path", "deficit", "ADL", "spread", box=None, padding=(0, 1, 0, 0))
+    found = Table(name, "", "sold", "path", "deficit", "ADL", "lost", box=None, padding=(0, 1, 0, 0))
     for column in found.columns[2:]:
         column.justify = "right"
     for row in rows:

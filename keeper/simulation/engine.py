@@ -119,7 +119,7 @@ class _Run:
         parties, created = venue.party_equity(path[0]), [0, 0]
         for block in range(blocks):
             sold[block] = self._block(block, path[block])
-            prices[block] = path[block] * np.exp(self.impact.log)
+            prices[block] = self._mark(path[block])
             equity = venue.equity(prices[block])
             deficit[block] = np.maximum(0.0, -equity).sum()
             fund[block] = venue.party_equity(prices[block])[FUND]
@@ -135,14 +135,20 @@ class _Run:
 
     def _block(self, block: int, exogenous: Floats) -> float:
         self.impact.decay()
-        unload(Desk(self.venue, self.need, self.impact, self.rules, exogenous * np.exp(self.impact.log)), self.unloaded)
-        mark = exogenous * np.exp(self.impact.log)
+        unload(self._desk(self._mark(exogenous)), self.unloaded)
+        mark = self._mark(exogenous)
         equity = self.venue.equity(mark)
         below = self.need.judge(self.venue.net, mark, equity, self.screen)
         self.below = np.where(below, self.below + 1, 0)
         due = self.below > self.rules.latency
-        desk = Desk(self.venue, self.need, self.impact, self.rules, mark)
+        desk = self._desk(mark)
         return self._auctions(desk, block, due, equity) if self.rules.sale == "auction" else self._orders(desk, due)
+
+    def _mark(self, exogenous: Floats) -> Floats:
+        return exogenous * np.exp(self.impact.log) if self.rules.feedback else exogenous
+
+    def _desk(self, mark: Floats) -> Desk:
+        return Desk(self.venue, self.need, self.impact, self.rules, mark)
 
     def _orders(self, desk: Desk, due: NDArray[np.bool_]) -> float:
         rows = np.flatnonzero(due)

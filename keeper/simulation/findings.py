@@ -64,8 +64,9 @@ def _over(name: str, rows: Sequence[Row]) -> str:
 
 
 def _in_all(sweep: dict[str, list[Row]]) -> str:
-    pairs = [pair for rows in sweep.values() for pair in _pairs(rows)]
-    parts = []
+    # Where lines of the sweep cross, the market is the same one.
+    each = {tuple(c[name] for name in _NAMES): (c, i) for rows in sweep.values() for c, i in _pairs(rows)}
+    pairs, parts = list(each.values()), []
     for said, value in _COMPARED:
         worse = sum(_more(value(c), value(i)) for c, i in pairs)
         better = sum(_more(value(i), value(c)) for c, i in pairs)

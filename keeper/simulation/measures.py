@@ -1,4 +1,4 @@
-"""What a run comes to, against the same run in which no sale moves a price."""
+"""What a run comes to, against the same run in which sales cost as much and move no mark."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RECOVERED = 0.01
 
 
 def measure(world: World, rules: Rules) -> tuple[dict[str, Any], Trace]:
-    """Figures of one run beside its twin without impact, USD and fractions, and the run."""
+    """Figures of one run beside its twin in which marks do not follow sales, USD and fractions, and the run."""
     with_impact = run(world, rules)
-    without = run(world, replace(rules, impact=0.0)) if rules.impact else with_impact
+    without = run(world, replace(rules, feedback=False)) if rules.impact and rules.feedback else with_impact
     return figures(world, with_impact, without), with_impact
 
 

@@ -65,7 +65,8 @@ class Rules:
     sale: `market`, at once and at any price; `auction`, to bidders, by a concession that grows.
     latency: blocks between an account's fall below maintenance margin and its liquidation.
     fund: USD in the insurance fund at the start; fund_share: of each concession that goes to it.
-    impact: Y of the square-root law; 0 for prices that sales do not move.
+    impact: Y of the square-root law; 0 for prices that sales do not move. feedback: whether marks, which accounts are
+        judged by, follow; without, sales cost what they cost and change nothing for others.
     permanent: the share of impact that does not decay; relax_minutes: in which the rest of what was sold is forgotten
         to 1/e.
     ramp: blocks in which a concession grows to its most; leg_blocks: for which a plan's legs live.
@@ -80,6 +81,7 @@ class Rules:
     fund: float = 1_000_000.0
     fund_share: float = 0.2
     impact: float = 1.0
+    feedback: bool = True
     permanent: float = 0.1
     relax_minutes: float = 15.0
     ramp: int = 5

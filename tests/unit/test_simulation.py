@@ -41,6 +41,7 @@ rules = st.builds(
     fund=st.one_of(st.just(0.0), st.floats(0, 1e7)),
     fund_share=st.floats(0, 1),
     impact=st.floats(0, 4),
+    feedback=st.booleans(),
     permanent=st.floats(0, 1),
     ramp=st.integers(1, 10),
     profit=st.floats(0, 0.01),
@@ -78,8 +79,8 @@ def test_money_and_sizes_are_conserved_at_every_step_CM30_CM31(scene: dict[str, 
 @given(scenes, rules)
 def test_without_impact_prices_are_the_path(scene: dict[str, Any], chosen: Rules) -> None:
     here = world(minutes=12.0, **scene)
-    trace = run(here, replace(chosen, impact=0.0))
-    assert (trace.prices == here.path).all()
+    for changes in ({"impact": 0.0}, {"feedback": False}):
+        assert (run(here, replace(chosen, **changes)).prices == here.path).all()
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -177,7 +178,7 @@ def test_cross_margin_spreads_a_loss_and_isolation_does_not() -> None:
 def test_what_impact_causes_is_measured_against_the_same_run_without() -> None:
     here = world(accounts=300, crowding=0.9)
     chosen = Rules(liquidation="partial", sale="market")
-    with_impact, without = run(here, chosen), run(here, replace(chosen, impact=0.0))
+    with_impact, without = run(here, chosen), run(here, replace(chosen, feedback=False))
     told = figures(here, with_impact, without)["liquidated"]
     assert told["notional"] == pytest.approx(with_impact.sold.sum())
     assert told["notional"] > told["notional_without_impact"] > 0
@@ -203,6 +204,8 @@ def test_findings_say_what_the_figures_say() -> None:
         return {
             "rules": {"margin": margin, "liquidation": "full", "sale": "market", "latency": 3},
             "crowding": crowding,
+            "hedged": 0.2,
+            "correlation": 0.0,
             "contagion": {"worst_loss": lost, "equity": 1e6, "bystanders": 9, "loss_at_end": 0.0},
             "liquidated": {"notional": 1e6},
             "deficit": {"total": 0.0},
