@@ -17,6 +17,9 @@ from .engine import World
 from .measures import measure, series
 from .settings import LIQUIDATIONS, MARGINS, SALES, Rules, Scene
 
+_ALONE = 1_000_000
+"""Accounts × blocks below which starting processes takes longer than the runs."""
+
 CROWDINGS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HEDGED = (0.0, 0.2, 0.5, 0.8)
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
@@ -82,7 +85,7 @@ def compare(
 
 def _all(tasks: Sequence[Task], parameters: MarginParameters) -> Iterator[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0))
-    if cores == 1:
+    if cores == 1 or sum(task.scene.accounts * task.scene.blocks for task in tasks) < _ALONE:
         yield from (_figures(task, parameters) for task in tasks)
         return
     # Spawned: threads of the margin kernel do not survive a fork.

@@ -16,6 +16,9 @@ from .waterfall import cover, pay_and_deleverage
 
 Rows = NDArray[np.intp]
 
+_LEAST = 1e-9
+"""Of impact: below, selling on costs bidders nothing."""
+
 
 @dataclass(slots=True, eq=False)
 class Desk:
@@ -130,7 +133,7 @@ def room(wanted: Floats, held: float, scale: float, volume: float, rules: Rules)
     impact of the whole. So they take as much as makes that the concession, and never hold more than their capacity.
     """
     left = np.maximum(0.0, wanted - rules.profit)
-    holds = volume * (left / (2 / 3 * scale)) ** 2 if scale > 0 else np.full(len(wanted), np.inf)
+    holds = volume * (left / max(2 / 3 * scale, _LEAST)) ** 2
     most = np.minimum(holds, rules.capacity * volume) - held
     return np.where(wanted >= rules.profit, np.maximum(0.0, most), 0.0)
 

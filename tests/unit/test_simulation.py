@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from keeper import cli
 from keeper.cli.output import Failure
 from keeper.margin.parameter_file import default_parameters
+from keeper.simulation import compare as compare_module
 from keeper.simulation import findings
-from keeper.simulation.compare import compare, single
+from keeper.simulation.compare import Task, compare, single
 from keeper.simulation.engine import World, run
 from keeper.simulation.measures import figures, measure, payers
 from keeper.simulation.population import MICRO
@@ -264,10 +265,17 @@ def test_all_rules_are_compared_where_none_is_named(tmp_path: Path) -> None:
     for sentence in told["findings"]:
         assert " ".join(sentence.split()) in joined
     assert told["findings"][0] in files[1].read_text().replace("&#x27;", "'")
-    # Processes and threads change nothing: the same run alone.
+    # The same run alone.
     alone = single(World.of(Scene(60, minutes=6.0), default_parameters()), Rules("cross", "partial", "auction", 10))
     row = next(row for row in told["grid"] if list(row["rules"].values())[:4] == ["cross", "partial", "auction", 10])
     assert json.loads(orjson.dumps(alone))["payers"] == row["payers"]
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [Task(Scene(accounts=40, minutes=4.0), Rules(margin=margin, sale="market"), True) for margin in MARGINS]
+    alone = list(compare_module._all(tasks, default_parameters()))
+    monkeypatch.setattr(compare_module, "_ALONE", 0)
+    assert orjson.dumps(list(compare_module._all(tasks, default_parameters()))) == orjson.dumps(alone)
 
 
 def test_compare_says_how_far_it_is() -> None:
