@@ -40,7 +40,7 @@ def write(path: Path, found: dict[str, Any]) -> None:
         axis.grid(alpha=0.25)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7, loc="best" if axis.lines else "upper right")
-        if axis.lines and not axis.get_xlabel():
+        if (axis.lines or axis.collections) and not axis.get_xlabel():
             axis.set_xlabel("minutes", fontsize=8)
     save(path, figure, lambda picture: _page(title, found, picture))
 
