@@ -63,7 +63,7 @@ def _run(axes: Sequence[Any], row: Row, scene: Row) -> None:
     _title(axes[5], "gained or lost, million USD")
     payers = {name: value for name, value in row["payers"].items() if name != "sum"}
     axes[5].barh(
-        list(payers), _million(list(payers.values())), color=[_COLORS[(v < 0 and 0) or 3] for v in payers.values()]
+        list(payers), _million(list(payers.values())), color=[_COLORS[0 if v < 0 else 3] for v in payers.values()]
     )
 
 
