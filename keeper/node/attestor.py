@@ -217,7 +217,7 @@ class Attestor:
                 )
             live = [other for other in listed if other.key != item.key and is_live(other, context.world)]
             # A leg that only the proposer knows may hold an account's acts back, but is none to take over by.
-            live = [o for o in live if isinstance(o, PermitItem) or o.leaf.account_id in item.accounts]
+            live = [o for o in live if isinstance(o, PermitItem) or set(o.accounts) & set(item.accounts)]
             verdict = judge(item, live, context)
             if isinstance(verdict, Refusal):
                 raise Refused(verdict.code, verdict.message, **to_json(verdict.figures()))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from worlds import (
     BTC,
@@ -33,18 +34,38 @@ from worlds import (
     withdraw,
 )
 
-from keeper.clearing.effects import legs_effect
+from keeper.clearing.check import check_legs
+from keeper.clearing.effects import Effect, concession_at, legs_effect
 from keeper.clearing.exposure import live_effects
-from keeper.clearing.liquidation import check_leg, concession_at, plan_leg
+from keeper.clearing.plan import leaves_of, plan_legs
+from keeper.clearing.sale import Setting, deposit_target, sale_of
 from keeper.margin.portfolio import Portfolio, portfolio
 from keeper.margin.report import AccountReport, evaluate
 from keeper.market.marks import Marks
-from keeper.state.batch import LiquidationLeaf
-from keeper.state.ids import AccountId
+from keeper.state.batch import NO_DEPOSIT_TARGET, LiquidationLeaf
+from keeper.state.ids import AccountId, is_token
 from keeper.state.live import LegItem, LiveItem
 
 PROFILE = DEPLOYMENT.profile
 GRAIN = 10**12
+
+
+def setting(chains: Chains, prices: Marks | None = None, timestamp: int = NOW) -> Setting:
+    return Setting(chains.world, prices or marks(), MODEL, LISTING, PROFILE, timestamp)
+
+
+def plans(
+    chains: Chains,
+    account: AccountId = OWNER,
+    chain_id: int = A,
+    prices: Marks | None = None,
+    live: Sequence[LiveItem] = (),
+    timestamp: int = NOW,
+    auction_start: int = NOW - 5,
+) -> list[LiquidationLeaf]:
+    at = setting(chains, prices, timestamp)
+    sale = sale_of(chains.account(account, chain_id), at, live)
+    return leaves_of(plan_legs(sale), sale, at, auction_start) if sale.due else []
 
 
 def plan(
@@ -54,31 +75,52 @@ def plan(
     prices: Marks | None = None,
     live: Sequence[LiveItem] = (),
 ) -> LiquidationLeaf | None:
-    return plan_leg(
-        chains.account(account, chain_id), chains.world, prices or marks(), MODEL, LISTING, PROFILE, NOW, NOW - 5, live
-    )
+    """The only leg, None where there is none."""
+    found = plans(chains, account, chain_id, prices, live)
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 def planned(chains: Chains, prices: Marks | None = None, live: Sequence[LiveItem] = ()) -> LiquidationLeaf:
     leaf = plan(chains, prices=prices, live=live)
     assert leaf is not None
-    assert faults(chains, leaf, prices, live) == []
+    assert faults(chains, leaf, prices=prices, live=live) == []
     return leaf
 
 
 def faults(
-    chains: Chains, leaf: LiquidationLeaf, prices: Marks | None = None, live: Sequence[LiveItem] = ()
+    chains: Chains, *legs: LiquidationLeaf, prices: Marks | None = None, live: Sequence[LiveItem] = ()
 ) -> list[str]:
-    return check_leg(leaf, chains.world, prices or marks(), MODEL, LISTING, PROFILE, NOW, live)
+    account = chains.account(legs[0].account_id, legs[0].chain_id)
+    return check_legs(legs, account, setting(chains, prices), live)
+
+
+def targeted(leaf: LiquidationLeaf, chains: Chains) -> LiquidationLeaf:
+    """With the deposit target that the account's legs on that chain have."""
+    at = setting(chains)
+    account = chains.account(leaf.account_id, leaf.chain_id)
+    return replace(leaf, deposit_target=deposit_target(sale_of(account, at), leaf.chain_id, at))
 
 
 def filled(chains: Chains, leaf: LiquidationLeaf, part: float = 1.0, prices: Marks | None = None) -> AccountReport:
     """The account after filling a part of a leg at its worst price."""
+    return all_filled(chains, [(leaf, part)], prices)
+
+
+def fill_effect(chains: Chains, leaf: LiquidationLeaf, part: float) -> Effect:
     state = chains.world[leaf.chain_id]
     remaining = abs(leaf.close_limit) - state.closed.get((leaf.account_id, leaf.asset), 0)
-    effect = legs_effect([LegItem(leaf, NOW)], state, int(remaining * part), PROFILE)
-    book = portfolio(chains.world, LISTING, chains.account(leaf.account_id, leaf.chain_id))
-    return evaluate([book.plus(effect)], prices or marks(), MODEL)[0]
+    return legs_effect([LegItem(leaf, NOW)], state, int(remaining * part), PROFILE)
+
+
+def all_filled(
+    chains: Chains, fills: Sequence[tuple[LiquidationLeaf, float]], prices: Marks | None = None
+) -> AccountReport:
+    first = fills[0][0]
+    book = portfolio(chains.world, LISTING, chains.account(first.account_id, first.chain_id))
+    for leaf, part in fills:
+        book = book.plus(fill_effect(chains, leaf, part))
+    return evaluate([book], prices or marks(), MODEL)[0]
 
 
 def long_five(equity: float) -> Chains:
@@ -156,7 +198,9 @@ def test_sequence_24_one_leg_of_a_hedge_is_never_sold() -> None:
     assert plan(chains) is None
     for chain_id, limit in ((A, 5), (B, -5), (A, 1), (B, -0.001)):
         leaf = leg(limit, chain_id=chain_id).leaf
-        assert faults(chains, leaf) == ["beside what is live it frees less margin than it costs (CM-41)"]
+        found = faults(chains, targeted(leaf, chains))
+        assert len(found) >= 1
+        assert all("more than they free" in fault or "frees no more" in fault for fault in found)
 
 
 def test_of_a_partly_hedged_pair_only_the_open_part_is_sold() -> None:
@@ -170,7 +214,8 @@ def test_of_a_partly_hedged_pair_only_the_open_part_is_sold() -> None:
     assert dollars(leaf.close_limit) == pytest.approx(435 / 492, abs=6e-6)
     assert 0 <= dollars(filled(chains, leaf).free) < 0.01
     more = replace(leaf, close_limit=leaf.close_limit + units(0.5), max_concession=0)
-    assert faults(chains, more) == ["closing 1.38415 frees no more than closing 1.37031"]
+    (fault,) = faults(chains, more)
+    assert "closing 1.38415 frees no more than closing 1.3703" in fault
 
 
 def test_a_short_hedged_by_collateral_is_not_bought_back_first() -> None:
@@ -201,12 +246,9 @@ def test_sequence_25_the_concession_scales_with_the_requirement_and_the_clock_ke
     assert concession_at(leaf, leaf.auction_start + 2000, 20) == leaf.max_concession
     # Planned again two seconds later the auction start is the caller's, not the new batch's, but never in the future.
     chains = long_five(2000)
-    arguments = (chains.account(), chains.world, marks(), MODEL, LISTING, PROFILE)
-    again = plan_leg(*arguments, NOW + 2, leaf.auction_start)
-    assert again is not None
+    (again,) = plans(chains, timestamp=NOW + 2, auction_start=leaf.auction_start)
     assert again.auction_start == leaf.auction_start
-    future = plan_leg(*arguments, NOW, NOW + 9)
-    assert future is not None
+    (future,) = plans(chains, auction_start=NOW + 9)
     assert future.auction_start == NOW
 
 
@@ -219,16 +261,25 @@ def test_reservations_count_but_are_not_relieved() -> None:
 # --- beside what is live --------------------------------------------------------------------------------------------
 
 
-def test_sequence_22_while_a_leg_is_live_no_other_position_is_offered() -> None:
-    """The leg on B and its alternative on C must not both be executed."""
-    chains = Chains().size(OWNER, B, 5).size(OWNER, C, 5).cash(OWNER, B, 2000 - 30_000).linked(OWNER, (B, C))
+def test_sequence_22_a_leg_and_its_alternative_are_not_both_offered() -> None:
+    """CM-40, CM-41: a plan that takes another position in every batch has all of them filled, from batches still live.
+
+    What a live leg offers is offered again, and that alone where it restores; else both must be allowed together.
+    """
+    chains = Chains().size(OWNER, B, 5).size(OWNER, C, 5).cash(OWNER, B, 3900 - 30_000).linked(OWNER, (B, C))
     for chain_id in (B, C):
         old = leg(2, chain_id=chain_id, concession=42)
-        found = plan(chains, chain_id=B, live=[old])
-        assert found is not None
+        (found,) = plans(chains, chain_id=B, live=[old])
         assert found.chain_id == chain_id
-        other = leg(1, chain_id=B if chain_id == C else C).leaf
-        assert faults(chains, other, live=[old]) == ["the account has no such position, or another leg of it is live"]
+    # Net 4 long: either 4 closes it, both would leave 4 short.
+    hedged = Chains().size(OWNER, A, -6).size(OWNER, B, 5).size(OWNER, C, 5).linked(OWNER, (A, B, C))
+    hedged.cash(OWNER, B, 10 - 12_000)
+    one, other = (targeted(leg(4, chain_id=chain_id).leaf, hedged) for chain_id in (B, C))
+    assert faults(hedged, one) == faults(hedged, other) == []
+    for beside in (faults(hedged, one, other), faults(hedged, other, live=[LegItem(one, NOW - 2)])):
+        assert any("more than they free" in fault for fault in beside)
+    found = plans(hedged, live=[LegItem(one, NOW - 2)])
+    assert [leaf.chain_id for leaf in found] == [B]
 
 
 def test_no_leg_of_the_other_side_while_one_is_live() -> None:
@@ -239,10 +290,11 @@ def test_no_leg_of_the_other_side_while_one_is_live() -> None:
 
 
 def test_a_leg_shrinks_to_what_a_live_close_out_leaves() -> None:
-    """CM-41 with sequence 9: the owner's own sale of 4 is permitted; both may be executed, so only 1 is offered."""
+    """CM-41 with sequence 9: the owner's own sale of 4 is permitted, and both may be executed."""
     chains = long_five(100)
     leaf = planned(chains, live=[trade(-4, chain_id=B, deadline=NOW + 60)])
-    assert dollars(leaf.close_limit) <= 1
+    # The contract closes no more than there is; and did it, the account would be 1 long or less than 1 short.
+    assert dollars(leaf.close_limit) < 2
     assert plan(chains, live=[trade(-5, chain_id=B)]) is None  # and none where it may all be gone: the plan waits
 
 
@@ -275,19 +327,20 @@ def test_an_account_that_is_a_taker_elsewhere_counts_that_too() -> None:
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ({"max_concession": usd(43)}, "its concession 43 exceeds 42"),
-        ({"max_concession": -1}, "a concession of -1"),
+        ({"max_concession": usd(43)}, "its concession 43 is not between 0 and 42"),
+        ({"max_concession": -1}, "its concession -1e-18 is not"),
         ({"mark_price": usd(2999)}, "its mark is"),
-        ({"close_limit": units(5)}, "restores initial margin already"),
+        ({"close_limit": units(5)}, "restores the account already"),
         ({"close_limit": units(5.1)}, "the position is"),
         ({"close_limit": -units(1)}, "its side is not that of the position"),
         ({"close_limit": 0}, "its side is not"),
         ({"chain_id": A}, "the account has no such position"),
         ({"asset": BTC}, "the account has no such position"),
-        ({"account_id": OTHER}, "the account has no such position"),
+        ({"account_id": OTHER}, "is not below maintenance margin"),
         ({"auction_start": NOW + 1}, "its auction starts at"),
-        ({"deposit_target": 5}, "it has a deposit target"),
-        ({"counterparty": bytes([1]) * 32}, "it names a counterparty"),
+        ({"deposit_target": 5}, "its deposit target is 5, 670000000 restores"),
+        ({"deposit_target": NO_DEPOSIT_TARGET}, "670000000 restores"),
+        ({"counterparty": bytes([1]) * 32}, "its concession 42 is not between 0 and 0"),
     ],
 )
 def test_a_leg_altered_in_one_thing_is_found_out(change: dict[str, object], names: str) -> None:
@@ -336,12 +389,14 @@ def test_cm_41_no_fill_of_a_leg_makes_an_account_worse(
     chains.cash(OWNER, A, dollars(int(bare.maintenance_margin * health) - bare.equity))
     before = chains.report()
     assume(before.status == "liquidatable")
-    leaf = plan(chains)
-    if leaf is None:
+    legs = plans(chains)
+    if not legs:
         return
-    assert faults(chains, leaf) == []
-    for part in [*parts, 1.0]:
-        after = filled(chains, leaf, part)
+    event(f"{len(legs)} legs")
+    assert faults(chains, *legs) == []
+    whole = [list(corner) for corner in product((0.0, 1.0), repeat=min(len(legs), 4))]
+    for fill in [*whole, *[[part] * len(legs) for part in parts], [parts[n % len(parts)] for n in range(len(legs))]]:
+        after = all_filled(chains, list(zip(legs, fill, strict=False)))
         if before.equity >= 0:
             # equity ÷ MM does not fall; 2e-6 for the rounding of the figures compared, on either side.
             left = (after.equity + 2 * GRAIN) * before.maintenance_margin
@@ -350,12 +405,16 @@ def test_cm_41_no_fill_of_a_leg_makes_an_account_worse(
         else:
             grown = (after.maintenance_margin - after.equity) - (before.maintenance_margin - before.equity)
             assert grown <= 4 * GRAIN
-    # The concession never exceeds what equity pays, nor a tenth of the standalone maintenance margin.
-    size = abs(leaf.close_limit) - chains.world[leaf.chain_id].closed.get((OWNER, leaf.asset), 0)
+    # The concessions never exceed what equity pays, nor a tenth of the standalone maintenance margin.
+    conceded = 0
+    for leaf in legs:
+        size = abs(leaf.close_limit) - chains.world[leaf.chain_id].closed.get((OWNER, leaf.asset), 0)
+        conceded += leaf.max_concession * size
+        standalone = evaluate([Portfolio(chains.account(), 0, {leaf.asset: size}, {})], marks(), MODEL)[0]
+        if not is_token(leaf.asset):
+            assert leaf.max_concession * size <= standalone.maintenance_margin * UNIT // 10 + UNIT * UNIT // 1000
     if before.equity >= 0:
-        assert leaf.max_concession * size <= before.equity * UNIT
-    standalone = evaluate([Portfolio(chains.account(), 0, {leaf.asset: size}, {})], marks(), MODEL)[0]
-    assert leaf.max_concession * size <= standalone.maintenance_margin * UNIT // 10 + UNIT * UNIT // 1000
+        assert conceded <= before.equity * UNIT
 
 
 @settings(max_examples=60, deadline=None)
@@ -375,23 +434,25 @@ def test_cm_41_holds_beside_every_subset_of_live_permits(
     live += [withdraw(out)] if out else []
     before = chains.report()
     assume(before.status == "liquidatable")
-    leaf = plan(chains, live=live)
-    if leaf is None:
+    legs = plans(chains, live=live)
+    if not legs:
         return
-    assert faults(chains, leaf, live=live) == []
-    state = chains.world[leaf.chain_id]
+    assert faults(chains, *legs, live=live) == []
     book = portfolio(chains.world, LISTING, chains.account())
-    fill = legs_effect([LegItem(leaf, NOW)], state, int(abs(leaf.close_limit) * part), PROFILE)
+    fills = [fill_effect(chains, leaf, part) for leaf in legs]
     effects = [e.effect for e in live_effects(chains.account(), live, chains.world, LISTING, PROFILE, {})]
     for mask in range(2 ** len(effects)):
         executed = book
         for bit, effect in enumerate(effects):
             executed = executed.plus(effect) if mask >> bit & 1 else executed
-        without, with_leg = evaluate([executed, executed.plus(fill)], marks(), MODEL)
-        if without.equity >= 0 and without.maintenance_margin > 0:
-            q = min(before.equity / before.maintenance_margin, without.equity / without.maintenance_margin, 1)
-            assert dollars(with_leg.equity) >= q * dollars(with_leg.maintenance_margin) - 1e-4
-        else:
-            assert (
-                with_leg.maintenance_margin - with_leg.equity <= without.maintenance_margin - without.equity + 4 * GRAIN
-            )
+        for corner in range(1, 2 ** len(fills)):
+            closed = executed
+            for bit, fill in enumerate(fills):
+                closed = closed.plus(fill) if corner >> bit & 1 else closed
+            without, with_legs = evaluate([executed, closed], marks(), MODEL)
+            if without.equity >= 0 and without.maintenance_margin > 0:
+                q = min(before.equity / before.maintenance_margin, without.equity / without.maintenance_margin, 1)
+                assert dollars(with_legs.equity) >= q * dollars(with_legs.maintenance_margin) - 1e-4
+            else:
+                short = without.maintenance_margin - without.equity
+                assert with_legs.maintenance_margin - with_legs.equity <= short + 4 * GRAIN
