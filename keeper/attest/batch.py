@@ -206,10 +206,10 @@ def structural_faults(content: BatchContent, deployment: Deployment) -> list[str
         faults.append("settlements are not part of this protocol version")
     for name, keys in (
         ("account", [(leaf.account_id, leaf.chain_id) for leaf in content.accounts]),
-        ("leg", [(leg.account_id, leg.chain_id) for leg in content.legs]),
+        ("leg", [(leg.account_id, leg.chain_id, leg.asset) for leg in content.legs]),
     ):
         if len(set(keys)) != len(keys):
-            faults.append(f"two {name} leaves for one account and chain")
+            faults.append(f"two {name} leaves for one account and chain{' and asset' if name == 'leg' else ''}")
     return faults
 
 

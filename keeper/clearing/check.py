@@ -17,7 +17,8 @@ from keeper.state.live import LegItem, LiveItem
 from keeper.state.world import MarginAccount
 
 from .exposure import Exposure, live_effects, marked_assets
-from .plan import Leg, Search, smaller
+from .legs import Leg, smaller
+from .plan import Search
 from .sale import MOST_LEGS, Offered, Sale, Setting, Terms, closes, deposit_target, sale_of
 
 _TOLERANCE = 2 * GRAIN
@@ -168,5 +169,7 @@ def _excessive(legs: Sequence[Leg], sale: Sale) -> list[str]:
         if search.restores(rest) and search.allows(rest):
             faults.append(f"{name}: closing {less.size / UNIT:g} of {leg.size / UNIT:g} restores the account already")
         elif not restored and not search.frees(legs, leg):
-            faults.append(f"{name}: closing {leg.size / UNIT:g} frees no more than closing {less.size / UNIT:g}")
+            faults.append(
+                f"{name}: closing {leg.size / UNIT:g} frees no more than it costs beyond {less.size / UNIT:g}"
+            )
     return faults

@@ -14,53 +14,22 @@ live permit; a subset of permits that the result does not pass joins them, and t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from keeper.margin.model import Floats
 from keeper.margin.valuation import EXACT
-from keeper.state.batch import UNIT, LiquidationLeaf
+from keeper.state.batch import UNIT
 from keeper.state.ids import is_token
 
-from .sale import LOT, SLACK, Offered, Sale, Setting, deposit_target, subset_rows
+from .legs import Leg, Plan, smaller
+from .sale import LOT, SLACK, Offered, Sale, subset_rows
 
 _STEPS = 16
-_EXCESS = 100
-"""A leg may be larger than what is wanted by one part in so many."""
 _NOISE = 1e-9
 _PASSES = 4
 """Cutting one leg may allow another to be cut further."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """`size` (unsigned) of a position at a worst `concession` a unit, with the flat `fee` of a full fill. USD 1e18."""
-
-    position: Offered
-    size: int
-    concession: int
-    fee: int
-
-    @property
-    def cost(self) -> int:
-        """What a full fill loses against the mark at the worst price, rounded up."""
-        return -(-self.size * self.concession // UNIT) + self.fee
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Legs, and what the account would be with all of them filled at their worst: USD, as doubles."""
-
-    legs: tuple[Leg, ...]
-    equity: float
-    initial: float
-    maintenance: float
-    restores: bool
-
-    @property
-    def cost(self) -> int:
-        return sum(leg.cost for leg in self.legs)
 
 
 def plan_legs(sale: Sale) -> Plan:
@@ -74,31 +43,6 @@ def plan_legs(sale: Sale) -> Plan:
         if worst is None:
             return search.plan(legs)
         active.append(worst)
-
-
-def leaves_of(plan: Plan, sale: Sale, setting: Setting, auction_start: int) -> list[LiquidationLeaf]:
-    """The plan as it is signed: limits are cumulative (CM-40), the auction starts no later than the batch."""
-    account_id = sale.portfolio.account.account_id
-    return [
-        LiquidationLeaf(
-            account_id=account_id,
-            chain_id=leg.position.chain_id,
-            asset=leg.position.asset,
-            close_limit=leg.position.side * (leg.position.closed + leg.size),
-            mark_price=sale.valuation.prices[leg.position.asset] + leg.position.side * leg.position.terms.gain,
-            max_concession=leg.concession,
-            auction_start=min(auction_start, setting.timestamp),
-            deposit_target=deposit_target(sale, leg.position.chain_id, setting),
-            counterparty=leg.position.terms.counterparty,
-        )
-        for leg in plan.legs
-    ]
-
-
-def smaller(leg: Leg) -> Leg | None:
-    """The same leg of a hundredth, and a lot, less; None where nothing is left."""
-    size = (leg.size - leg.size // _EXCESS - leg.position.lot) // leg.position.lot * leg.position.lot
-    return replace(leg, size=size) if size > 0 else None
 
 
 def priced(sale: Sale, sizes: dict[Offered, int]) -> list[Leg] | None:
@@ -230,7 +174,7 @@ class Search:
                 self.sizes, self.found = rest, legs
 
     def legs(self) -> list[Leg]:
-        """Each leg cut back to the least that restores at its concession, or that still frees something."""
+        """Each leg cut back to the least that restores at its concession, or to what frees more than it costs."""
         by_position = {leg.position: leg for leg in self.found}
         for _ in range(_PASSES):
             before = by_position
@@ -314,7 +258,7 @@ class Search:
         return self.equity - cost >= float(after) + self.sale.reserved + SLACK
 
     def frees(self, legs: Sequence[Leg], leg: Leg) -> bool:
-        """Whether all of `leg` brings the account nearer to what is wanted than a hundredth less of it, costs aside."""
+        """Whether all of `leg`, at its worst price, brings what is wanted nearer than a hundredth less of it."""
         less = smaller(leg)
         if less is None or self.sale.for_cash:
             return True
@@ -322,7 +266,7 @@ class Search:
         return self._value([*rest, leg]) > self._value([*rest, less]) + _NOISE
 
     def _value(self, legs: Sequence[Leg]) -> float:
-        cost = sum(leg.size / UNIT * self.drags[leg.position] for leg in legs)
+        cost = sum(leg.size / UNIT * (self.drags[leg.position] + leg.concession / UNIT) for leg in legs)
         return -cost - float(self._required(self.after({leg.position: leg.size for leg in legs}))[0])
 
     def worst_subset(self, legs: Sequence[Leg]) -> int | None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, due_accounts, leaf_faults, reports_at, structural_faults
+from keeper.attest.batch import BatchContent, batch_digest, leaf_faults, reports_at, structural_faults
 from keeper.attest.live import is_live
 from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
 from keeper.attest.requests import DEADLINE_SECONDS, RequestError, check_item, permit_digest
 from keeper.attest.signatures import SignatureError, recover
-from keeper.clearing.liquidation import check_leg
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.parameters import MarginParameters
@@ -30,10 +29,11 @@ from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import to_json
-from keeper.state.world import World, component_of
+from keeper.state.world import World
 from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict
 
 from .batches import BatchBook, legs_of
+from .leg_desk import LegDesk
 from .signer import Signer
 from .view import ChainsView, NotReady
 
@@ -156,29 +156,9 @@ class Attestor:
         late = self.view.late()
         if late:
             raise Refused("chain_late", "no leg is signed: " + "; ".join(entry.reason for entry in late))
-        head = self.view.head_world()
-        due = due_accounts(reports)
-        due_at_head = due_accounts(reports_at(head, self.own_marks(), self.model, self.listing))
-        for leg in legs:
-            account = component_of(world, leg.account_id, leg.chain_id)
-            name = f"account 0x{leg.account_id.hex()}"
-            if account not in due or account not in due_at_head:
-                raise Refused("leg_not_due", f"{name} is not below maintenance margin at the final and the head state")
-            started = self.batches.auction_start(account, timestamp)
-            if not started <= leg.auction_start <= timestamp:
-                raise Refused("leg_clock", f"{name}: auction from {leg.auction_start}, wanted {started} to {timestamp}")
-            faults = check_leg(
-                leg,
-                world,
-                prices,
-                self.model,
-                self.listing,
-                self.deployment.profile,
-                timestamp,
-                self.live((leg.account_id,)),
-            )
-            if faults:
-                raise Refused("leg_unsafe", f"{name}: {faults[0]}", faults=faults)
+        fault = LegDesk(self, world, prices, reports, timestamp).fault(legs)
+        if fault is not None:
+            raise Refused(fault.code, f"{fault.account}: {fault.faults[0]}", faults=fault.faults)
 
     # --- permits ---------------------------------------------------------------------------------------------------
 
@@ -244,6 +224,11 @@ class Attestor:
         """What this journal knows of the accounts that is neither executed nor dead at this node's final blocks."""
         world = self.view.final_world()
         return [item for item in self.journal.live(accounts) if is_live(item, world)]
+
+    def all_live(self) -> list[LiveItem]:
+        """The same of every account."""
+        world = self.view.final_world()
+        return [item for item in self.journal.live(None) if is_live(item, world)]
 
     def adopt(self, items: Sequence[LiveItem]) -> None:
         """Journal the permits that another attestor knows and that live here too, once their owners' requests check.

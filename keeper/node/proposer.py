@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
+from keeper.attest.batch import BatchContent, batch_digest, build_batch, reports_at
 from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
-from keeper.clearing.liquidation import plan_leg
-from keeper.margin.report import AccountReport
-from keeper.market.marks import Marks
-from keeper.state.batch import LiquidationLeaf
 from keeper.state.ids import Address
-from keeper.state.world import World
 
 from .attestor import Attestor, Refused
 from .batches import BatchBook
+from .leg_desk import LegDesk
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
 from .view import ChainsView, NotReady
 
@@ -115,7 +110,7 @@ class Proposer:
         marks = view.marks()
         reports = reports_at(world, marks, attestor.model, attestor.listing)
         timestamp = max(entry.head_time for entry in cut if not entry.late)
-        legs = _plan_legs(attestor, world, marks, reports, timestamp)
+        legs = LegDesk(attestor, world, marks, reports, timestamp).plan()
         return build_batch(
             self._deployment, attestor.model, cut, marks, reports, legs, attestor.parameters.minimum_equity
         )
@@ -123,37 +118,3 @@ class Proposer:
     def _fail(self, epoch: int, reason: str) -> None:
         self.failure = reason
         log.warning("epoch.skipped", epoch=epoch, reason=reason)
-
-
-def _plan_legs(
-    attestor: Attestor, world: World, marks: Marks, reports: Sequence[AccountReport], timestamp: int
-) -> list[LiquidationLeaf]:
-    """One leg for every account that is due at the cut and at the head; none while a chain is late.
-
-    An account whose plan cannot pass with what is live on it waits.
-    """
-    due = due_accounts(reports)
-    if not due or attestor.view.late():
-        return []
-    head_reports = reports_at(attestor.view.head_world(), attestor.own_marks(), attestor.model, attestor.listing)
-    due_at_head = due_accounts(head_reports)
-    legs = []
-    for account in due:
-        if account not in due_at_head:
-            continue
-        leg = plan_leg(
-            account,
-            world,
-            marks,
-            attestor.model,
-            attestor.listing,
-            attestor.deployment.profile,
-            timestamp,
-            attestor.batches.auction_start(account, timestamp),
-            attestor.live((account.account_id,)),
-        )
-        if leg is None:
-            log.warning("leg.none_safe", account="0x" + account.account_id.hex(), chains=account.chains)
-        else:
-            legs.append(leg)
-    return legs

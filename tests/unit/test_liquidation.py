@@ -37,7 +37,8 @@ from worlds import (
 from keeper.clearing.check import check_legs
 from keeper.clearing.effects import Effect, concession_at, legs_effect
 from keeper.clearing.exposure import live_effects
-from keeper.clearing.plan import leaves_of, plan_legs
+from keeper.clearing.legs import leaves_of
+from keeper.clearing.plan import plan_legs
 from keeper.clearing.sale import Setting, deposit_target, sale_of
 from keeper.margin.portfolio import Portfolio, portfolio
 from keeper.margin.report import AccountReport, evaluate
@@ -215,7 +216,7 @@ def test_of_a_partly_hedged_pair_only_the_open_part_is_sold() -> None:
     assert 0 <= dollars(filled(chains, leaf).free) < 0.01
     more = replace(leaf, close_limit=leaf.close_limit + units(0.5), max_concession=0)
     (fault,) = faults(chains, more)
-    assert "closing 1.38415 frees no more than closing 1.3703" in fault
+    assert "closing 1.38415 frees no more than it costs beyond 1.3703" in fault
 
 
 def test_a_short_hedged_by_collateral_is_not_bought_back_first() -> None:

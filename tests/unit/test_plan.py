@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from option_books import LAWFUL, MARKS, PARAMETERS, UNIVERSE, option
 from worlds import A, B, C, usd
 
-from keeper.clearing.plan import Plan, Search, plan_legs, priced
+from keeper.clearing.legs import Plan
+from keeper.clearing.plan import Search, plan_legs, priced
 from keeper.clearing.sale import LOT, MOST_LEGS, Offered, Sale
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import Valuation
