@@ -14,6 +14,7 @@ from keeper.margin.portfolio import Portfolio
 from keeper.margin.report import AccountReport
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT
+from keeper.state.ids import has_margin
 from keeper.state.world import MarginAccount
 
 
@@ -22,7 +23,7 @@ def floors(reports: Iterable[AccountReport], parameters: MarginParameters) -> di
 
     The parameters' floor; nothing where the accounts linked to one of its chains owe more than the limit together.
     """
-    owing = [report for report in reports if report.net_cash < 0]
+    owing = [report for report in reports if report.net_cash < 0 and has_margin(report.account.account_id)]
     totals: dict[int, int] = {}
     for report in owing:
         for chain_id in report.account.chains:

@@ -19,7 +19,7 @@ from keeper.clearing.waterfall import Waterfall, inventory_faults, inventory_leg
 from keeper.margin.report import AccountReport
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT, LiquidationLeaf
-from keeper.state.ids import FUND, AccountId
+from keeper.state.ids import FUND, AccountId, has_margin
 from keeper.state.live import LegItem, LiveItem
 from keeper.state.world import MarginAccount, World, component_of
 
@@ -61,7 +61,7 @@ class LegDesk:
         """Accounts below maintenance margin at the cut and at the head."""
         found = due_accounts(self._reports)
         at_head = due_accounts(self._head_reports) if found else {}
-        return [account for account in found if account in at_head]
+        return [account for account in found if account in at_head and has_margin(account.account_id)]
 
     @cached_property
     def short(self) -> list[MarginAccount]:
