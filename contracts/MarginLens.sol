@@ -59,13 +59,45 @@ contract MarginLens is IMarginLens {
     }
 
     /// @inheritdoc IMarginLens
+    function rounds(address feed, uint256 from, uint256 most) external view returns (Round[] memory found) {
+        if (feed.code.length == 0) return found;
+        // Zero asks for the latest: what the walk begins with.
+        uint80 id;
+        uint256 count;
+        Round[] memory walked = new Round[](most);
+        while (count < most) {
+            try this.readRound(feed, id) returns (uint80 roundId, Round memory round) {
+                if (round.updatedAt == 0) break;
+                walked[count++] = round;
+                if (round.updatedAt <= from || roundId <= 1) break;
+                id = roundId - 1;
+            } catch {
+                break;
+            }
+        }
+        found = new Round[](count);
+        for (uint256 i; i < count; ++i) {
+            found[i] = walked[i];
+        }
+    }
+
+    /// @notice One round of a feed, the latest for id zero; reverts where it does. External so that `rounds` can catch
+    /// what it returns malformed.
+    function readRound(address feed, uint80 id) external view returns (uint80 roundId, Round memory round) {
+        (roundId, round.answer,, round.updatedAt,) =
+            id == 0 ? IAggregatorV3(feed).latestRoundData() : IAggregatorV3(feed).getRoundData(id);
+    }
+
+    /// @inheritdoc IMarginLens
     function chain() external view returns (ChainView memory) {
         return ChainView({
             number: block.number,
             time: block.timestamp,
             settlementHeld: VAULT.settlementHeld(),
             settlementBalance: IERC20(VAULT.SETTLEMENT_TOKEN()).balanceOf(address(VAULT)),
-            totalCash: CLEARING_HOUSE.totalCash()
+            totalCash: CLEARING_HOUSE.totalCash(),
+            claims: CLEARING_HOUSE.claims(),
+            available: VAULT.available()
         });
     }
 }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {IClearingHouse} from "./interfaces/IClearingHouse.sol";
+import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
 import {IMarginReservations} from "./interfaces/IMarginReservations.sol";
 import {IMarginVerifier} from "./interfaces/IMarginVerifier.sol";
 import {AccountLib} from "./libraries/AccountLib.sol";
@@ -10,16 +15,33 @@ import {HashLib} from "./libraries/HashLib.sol";
 import {Permit, Reservation, Reserve} from "./libraries/Types.sol";
 
 /// @title MarginReservations
-/// @notice Margin set aside for integrators on one chain, wherever the collateral is. Holds no tokens.
-/// @dev Immutable and without an owner.
-contract MarginReservations is IMarginReservations {
+/// @notice Margin set aside for integrators on one chain, wherever the collateral is, and their claims on it. Holds no
+/// tokens.
+/// @dev Immutable and without an owner. Carries CM-15.
+contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
+    /// @dev Unpaid claims, USD 1e18: of cash parts, and of the rest.
+    struct Owed {
+        uint256 cash;
+        uint256 rest;
+    }
+
     IMarginVerifier public immutable VERIFIER;
+    IClearingHouse public immutable CLEARING_HOUSE;
+    ICollateralVault public immutable VAULT;
+
+    /// @inheritdoc IMarginReservations
+    mapping(bytes32 accountId => mapping(address integrator => Owed)) public owedOf;
 
     mapping(bytes32 accountId => mapping(address integrator => Reservation)) private _reservations;
+    mapping(bytes32 accountId => Owed) private _unpaid;
 
-    constructor(IMarginVerifier verifier) {
+    constructor(IMarginVerifier verifier, IClearingHouse clearingHouse, ICollateralVault vault) {
         if (address(verifier) == address(0)) revert Errors.BadConfiguration("verifier");
+        if (address(clearingHouse) == address(0)) revert Errors.BadConfiguration("clearingHouse");
+        if (address(vault) == address(0)) revert Errors.BadConfiguration("vault");
         VERIFIER = verifier;
+        CLEARING_HOUSE = clearingHouse;
+        VAULT = vault;
     }
 
     /// @inheritdoc IMarginReservations
@@ -56,9 +78,65 @@ contract MarginReservations is IMarginReservations {
     }
 
     /// @inheritdoc IMarginReservations
+    function claim(bytes32 accountId, uint256 amount) external nonReentrant {
+        if (amount == 0) revert Errors.ZeroAmount();
+        Reservation memory open = reservationOf(accountId, msg.sender);
+        if (amount > open.amount) revert Errors.ClaimExceeds(amount, open.amount);
+        uint256 cash = Math.min(amount, open.cashPart);
+        open.amount -= amount;
+        open.cashPart -= cash;
+        _set(accountId, msg.sender, open);
+
+        Owed storage unpaid = _unpaid[accountId];
+        unpaid.cash += cash;
+        unpaid.rest += amount - cash;
+        Owed memory owed = owedOf[accountId][msg.sender];
+        _setOwed(accountId, msg.sender, Owed(owed.cash + cash, owed.rest + amount - cash));
+        emit Events.Claimed(accountId, msg.sender, amount);
+        CLEARING_HOUSE.claim(accountId, AccountLib.claims(msg.sender), amount);
+        _pay(accountId, msg.sender);
+    }
+
+    /// @inheritdoc IMarginReservations
+    function payout(bytes32 accountId, address integrator) external nonReentrant {
+        _pay(accountId, integrator);
+    }
+
+    /// @inheritdoc IMarginReservations
+    function unpaidOf(bytes32 accountId) external view returns (uint256) {
+        Owed storage unpaid = _unpaid[accountId];
+        return unpaid.cash + unpaid.rest;
+    }
+
+    /// @inheritdoc IMarginReservations
     function reservationOf(bytes32 accountId, address integrator) public view returns (Reservation memory open) {
         open = _reservations[accountId][integrator];
         if (block.timestamp > open.until) return Reservation(0, 0, 0);
+    }
+
+    /// @dev The rest is never paid out of cash that other claims' cash parts were promised: were it, an owner who is his
+    /// own integrator twice would take both from a balance that covers one.
+    function _pay(bytes32 accountId, address integrator) private {
+        Owed memory owed = owedOf[accountId][integrator];
+        Owed storage unpaid = _unpaid[accountId];
+        uint256 scale = VAULT.scaleOf(VAULT.SETTLEMENT_TOKEN());
+        uint256 available = VAULT.available();
+        uint256 cash = Math.min(owed.cash / scale, available);
+        int256 own = CLEARING_HOUSE.cashOf(accountId) + int256(unpaid.rest);
+        uint256 covered = own > 0 ? Math.min(owed.rest, uint256(own)) : 0;
+        uint256 rest = Math.min(covered / scale, available - cash);
+        if (cash + rest == 0) return;
+
+        unpaid.cash -= cash * scale;
+        unpaid.rest -= rest * scale;
+        _setOwed(accountId, integrator, Owed(owed.cash - cash * scale, owed.rest - rest * scale));
+        emit Events.PaidOut(accountId, integrator, cash + rest);
+        VAULT.payClaim(integrator, cash + rest);
+    }
+
+    function _setOwed(bytes32 accountId, address integrator, Owed memory owed) private {
+        owedOf[accountId][integrator] = owed;
+        emit Events.OwedSet(accountId, integrator, owed.cash, owed.rest);
     }
 
     function _set(bytes32 accountId, address integrator, Reservation memory reservation) private {

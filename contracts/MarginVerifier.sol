@@ -7,6 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IBlockHistory} from "./interfaces/IBlockHistory.sol";
 import {IMarginVerifier} from "./interfaces/IMarginVerifier.sol";
+import {AccountLib} from "./libraries/AccountLib.sol";
 import {CutLib} from "./libraries/CutLib.sol";
 import {Errors} from "./libraries/Errors.sol";
 import {Events} from "./libraries/Events.sol";
@@ -20,7 +21,8 @@ import {
     MarginLeaf,
     MarginStatus,
     MarkLeaf,
-    Permit
+    Permit,
+    SettlementLeaf
 } from "./libraries/Types.sol";
 
 /// @title MarginVerifier
@@ -48,6 +50,13 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         address clearingHouse;
         address vault;
         address reservations;
+    }
+
+    /// @dev A batch's trees whose leaves count during the grace too.
+    enum Tree {
+        Accounts,
+        Marks,
+        Settlements
     }
 
     /// @dev The margin last proven of an account, in two slots.
@@ -97,17 +106,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (config.clearingHouse == address(0)) revert Errors.BadConfiguration("clearingHouse");
         if (config.vault == address(0)) revert Errors.BadConfiguration("vault");
         if (config.reservations == address(0)) revert Errors.BadConfiguration("reservations");
-        uint256 members = config.attestors.length;
-        if (2 * config.threshold <= members || config.threshold > members) {
-            revert Errors.BadThreshold(config.threshold, members);
-        }
-        address previous;
-        for (uint256 i; i < members; ++i) {
-            address next = config.attestors[i];
-            if (next <= previous) revert Errors.AttestorsNotAscending(previous, next);
-            _members[next] = true;
-            previous = next;
-        }
+        QuorumLib.setMembers(_members, config.attestors, config.threshold);
         DEPLOYMENT_ID = config.deploymentId;
         EPOCH_SECONDS = config.epochSeconds;
         HEARTBEAT = config.heartbeat;
@@ -136,7 +135,6 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         uint256 posted = _posted;
         HeldBatch storage last = _batches[posted % 2];
         if (last.digest == digest) return;
-
         _checkHeader(batch, last.epoch);
         bytes32 cutHash = HashLib.hash(cut);
         if (cutHash != batch.cutHash) revert Errors.CutHashMismatch(cutHash, batch.cutHash);
@@ -183,7 +181,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
 
     /// @inheritdoc IMarginVerifier
     function held() external view returns (HeldBatch memory current, HeldBatch memory previous) {
-        return (_newest(), _before());
+        return (_batches[_posted % 2], _before());
     }
 
     // --- margin ----------------------------------------------------------------------------------------------------
@@ -241,17 +239,9 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
             && status.equity >= int256(status.initialMargin);
     }
 
-    /// @dev The batch whose accounts tree has the leaf: the current one, or within the grace the one before, so that
-    /// nobody breaks a transaction by posting (CM-07).
     function _batchOf(MarginLeaf calldata leaf, bytes32[] calldata proof) private view returns (HeldBatch storage) {
-        if (leaf.accountId == 0) revert Errors.ZeroLeaf();
-        if (leaf.chainId != block.chainid) revert Errors.WrongChain(leaf.chainId, block.chainid);
-        bytes32 hash = HashLib.leaf(leaf);
-        HeldBatch storage current = _currentBatch(proof);
-        if (_proves(current.accountsRoot, hash, proof)) return current;
-        HeldBatch storage previous = _before();
-        if (_withinGrace(current) && _proves(previous.accountsRoot, hash, proof)) return previous;
-        revert Errors.InvalidProof(hash);
+        _requireHere(leaf.accountId, leaf.chainId);
+        return _batchOf(Tree.Accounts, HashLib.leaf(leaf), proof);
     }
 
     function _status(
@@ -262,31 +252,29 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         uint64 stateTime,
         bool late
     ) private view returns (MarginStatus memory) {
-        return MarginStatus({
-            proven: true,
-            equity: equity,
-            initialMargin: initialMargin,
-            maintenanceMargin: maintenanceMargin,
-            epoch: timestamp / EPOCH_SECONDS,
-            markAge: _age(timestamp),
-            stateAge: _age(stateTime),
-            late: late
-        });
+        uint64 epoch = timestamp / EPOCH_SECONDS;
+        return
+            MarginStatus(true, equity, initialMargin, maintenanceMargin, epoch, _age(timestamp), _age(stateTime), late);
     }
 
-    // --- marks and legs --------------------------------------------------------------------------------------------
+    // --- marks, legs, settlements ----------------------------------------------------------------------------------
 
     /// @inheritdoc IMarginVerifier
-    function checkMark(MarkLeaf calldata leaf, bytes32[] calldata proof, uint256 maxAge) external view {
+    function checkMark(
+        MarkLeaf calldata leaf,
+        bytes32[] calldata proof,
+        uint256 maxAge
+    ) external view returns (uint64 timestamp) {
         if (leaf.asset == 0) revert Errors.ZeroLeaf();
-        bytes32 hash = HashLib.leaf(leaf);
-        HeldBatch storage batch = _currentBatch(proof);
-        if (!_proves(batch.marksRoot, hash, proof)) {
-            bool grace = _withinGrace(batch);
-            batch = _before();
-            if (!grace || !_proves(batch.marksRoot, hash, proof)) revert Errors.InvalidProof(hash);
-        }
+        HeldBatch storage batch = _batchOf(Tree.Marks, HashLib.leaf(leaf), proof);
         _requireMarkAge(batch, maxAge);
+        return batch.timestamp;
+    }
+
+    /// @inheritdoc IMarginVerifier
+    function checkSettlement(SettlementLeaf calldata leaf, bytes32[] calldata proof) external view {
+        _requireHere(leaf.accountId, leaf.chainId);
+        _batchOf(Tree.Settlements, HashLib.leaf(leaf), proof);
     }
 
     /// @inheritdoc IMarginVerifier
@@ -295,8 +283,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         bytes32[] calldata proof,
         uint256 maxAge
     ) external view returns (uint64 clockStart) {
-        if (leaf.accountId == 0) revert Errors.ZeroLeaf();
-        if (leaf.chainId != block.chainid) revert Errors.WrongChain(leaf.chainId, block.chainid);
+        _requireHere(leaf.accountId, leaf.chainId);
         bytes32 hash = HashLib.leaf(leaf);
         HeldBatch storage batch = _currentBatch(proof);
         if (!_proves(batch.liquidationsRoot, hash, proof)) revert Errors.LegNotInLatestBatch(hash);
@@ -305,13 +292,14 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         return leaf.auctionStart > resumedAt ? leaf.auctionStart : resumedAt;
     }
 
+    function _requireHere(bytes32 accountId, uint64 chainId) private view {
+        if (accountId == 0) revert Errors.ZeroLeaf();
+        if (chainId != block.chainid) revert Errors.WrongChain(chainId, block.chainid);
+    }
+
     function _requireMarkAge(HeldBatch storage batch, uint256 maxAge) private view {
         uint256 age = _age(batch.timestamp);
         if (age > maxAge) revert Errors.MarksTooOld(age, maxAge);
-    }
-
-    function _newest() private view returns (HeldBatch storage) {
-        return _batches[_posted % 2];
     }
 
     function _before() private view returns (HeldBatch storage) {
@@ -322,11 +310,23 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     function _currentBatch(bytes32[] calldata proof) private view returns (HeldBatch storage) {
         if (_posted == 0) revert Errors.NoBatch();
         if (proof.length == 0) revert Errors.EmptyProof();
-        return _newest();
+        return _batches[_posted % 2];
     }
 
-    function _withinGrace(HeldBatch storage current) private view returns (bool) {
-        return block.timestamp <= uint256(current.postedAt) + GRACE;
+    /// @dev The batch whose tree has the leaf: the current one, or within the grace the one before, so that nobody breaks
+    /// a transaction by posting (CM-07).
+    function _batchOf(Tree tree, bytes32 hash, bytes32[] calldata proof) private view returns (HeldBatch storage) {
+        HeldBatch storage batch = _currentBatch(proof);
+        if (_proves(_rootOf(batch, tree), hash, proof)) return batch;
+        bool grace = block.timestamp <= uint256(batch.postedAt) + GRACE;
+        batch = _before();
+        if (!grace || !_proves(_rootOf(batch, tree), hash, proof)) revert Errors.InvalidProof(hash);
+        return batch;
+    }
+
+    function _rootOf(HeldBatch storage batch, Tree tree) private view returns (bytes32) {
+        if (tree == Tree.Accounts) return batch.accountsRoot;
+        return tree == Tree.Marks ? batch.marksRoot : batch.settlementsRoot;
     }
 
     /// @dev An absent tree has root 0, and nothing proves against it.
@@ -358,6 +358,8 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (msg.sender != CLEARING_HOUSE && msg.sender != VAULT && msg.sender != RESERVATIONS) {
             revert Errors.NotConsumer(msg.sender);
         }
+        if (AccountLib.isClaims(permit.accountId)) revert Errors.ClaimsAccount(permit.accountId);
+        if (AccountLib.isClaims(permit.counterpartyId)) revert Errors.ClaimsAccount(permit.counterpartyId);
         if (nonceUsed(permit.accountId, permit.nonce)) {
             revert Errors.NonceAlreadyUsed(permit.accountId, permit.nonce);
         }

@@ -1,6 +1,6 @@
 """Compile what changed and write the ABI of every contract to keeper/abi: `ape run abis`.
 
-Interfaces are left out, their contracts say the same; the libraries of errors and events are in, so that a reader can
+Interfaces and the clearing house's parts are left out, their contracts say the same; the libraries of errors and events are in, so that a reader can
 name any of them.
 """
 
@@ -18,7 +18,8 @@ def main() -> None:
     wanted = {
         name: contract
         for name, contract in project.load_contracts().items()
-        if (contract.source_id or "").startswith("contracts/") and "/interfaces/" not in (contract.source_id or "")
+        if (contract.source_id or "").startswith("contracts/")
+        and not any(part in (contract.source_id or "") for part in ("/interfaces/", "/clearing/"))
     }
     ABI.mkdir(exist_ok=True)
     for stale in ABI.glob("*.json"):

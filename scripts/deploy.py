@@ -91,6 +91,10 @@ class ChainPlan:
             for name, feed in self.entry["feeds"].items()
         }
 
+    def bridge(self) -> Address:
+        """Zero where the plan names none: then nothing is shipped from the chain."""
+        return address(self.entry.get("bridge", "0x" + "00" * 20))
+
     def core(self, deployment: Deployment, settlement: Token, collateral: list[Token]) -> Contracts:
         at = Contracts(**{name: self.predicted(len(self.parts) + offset) for offset, name in enumerate(CORE)})
         p = deployment.profile
@@ -125,9 +129,12 @@ class ChainPlan:
                 "version": deployment.version,
                 "verifier": to_checksum_address(at.verifier),
                 "vault": to_checksum_address(at.vault),
+                "reservations": to_checksum_address(at.reservations),
                 "priceBand": p.price_band,
                 "feeRate": p.fee_rate,
                 "flatFee": p.flat_fee,
+                "fundShare": p.fund_share,
+                "maxFundingRate": p.max_funding_rate,
                 "rampSeconds": p.ramp_seconds,
                 "maxAge": p.max_age_seconds,
             },
@@ -139,8 +146,16 @@ class ChainPlan:
             to_checksum_address(at.clearing_house),
             to_checksum_address(settlement.address),
             [to_checksum_address(t.address) for t in collateral],
+            to_checksum_address(at.reservations),
+            to_checksum_address(self.bridge()),
         )
-        self.add("reservations", "MarginReservations", to_checksum_address(at.verifier))
+        self.add(
+            "reservations",
+            "MarginReservations",
+            to_checksum_address(at.verifier),
+            to_checksum_address(at.clearing_house),
+            to_checksum_address(at.vault),
+        )
         self.add("lens", "MarginLens", to_checksum_address(at.clearing_house), to_checksum_address(at.vault))
         return at
 
@@ -202,7 +217,7 @@ def wait(plan: ChainPlan, parts: list[Part], hashes: list[bytes], provider: Any)
     return min(blocks, default=2**63)
 
 
-def check_wiring(chain: ChainDeployment, deployment: Deployment) -> None:
+def check_wiring(chain: ChainDeployment, deployment: Deployment, bridge: Address) -> None:
     """Ask the contracts on chain who they think they and the others are.
 
     Raises:
@@ -218,13 +233,23 @@ def check_wiring(chain: ChainDeployment, deployment: Deployment) -> None:
             "VAULT": at.vault,
             "RESERVATIONS": at.reservations,
         },
-        ("ClearingHouse", at.clearing_house): {"VERIFIER": at.verifier, "VAULT": at.vault},
+        ("ClearingHouse", at.clearing_house): {
+            "VERIFIER": at.verifier,
+            "VAULT": at.vault,
+            "RESERVATIONS": at.reservations,
+        },
         ("CollateralVault", at.vault): {
             "VERIFIER": at.verifier,
             "CLEARING_HOUSE": at.clearing_house,
             "SETTLEMENT_TOKEN": chain.settlement.address,
+            "RESERVATIONS": at.reservations,
+            "BRIDGE": bridge,
         },
-        ("MarginReservations", at.reservations): {"VERIFIER": at.verifier},
+        ("MarginReservations", at.reservations): {
+            "VERIFIER": at.verifier,
+            "CLEARING_HOUSE": at.clearing_house,
+            "VAULT": at.vault,
+        },
         ("MarginLens", at.lens): {"CLEARING_HOUSE": at.clearing_house, "VAULT": at.vault},
     }
     for (name, where), answers in wanted.items():
@@ -307,7 +332,7 @@ def cli(plan_file: Path, out: Path, alias: str | None) -> None:
 
     for chain_id, chain in results.items():
         with contexts[chain_id]:
-            check_wiring(chain, deployment)
+            check_wiring(chain, deployment, plans[chain_id].bridge())
         click.echo(f"chain {chain.name} ({chain_id}): {len(plans[chain_id].parts)} contracts, wired as planned")
     complete = merged(replace(deployment, chains=results), out)
     fresh = out.with_suffix(".new")

@@ -19,6 +19,23 @@ interface ICollateralVault {
     /// @param action `amount` in the token's decimals.
     function withdraw(Withdraw calldata action, Permit calldata permit, bytes calldata signatures) external;
 
+    /// @notice Only the clearing house: moves collateral between accounts.
+    /// @param amount Token decimals.
+    function transferBalance(bytes32 from, bytes32 to, address token, uint256 amount) external;
+
+    /// @notice Only the clearing house: sends settlement token to the vault of another chain.
+    /// @param amount Token decimals. Reverts while so much is not here.
+    function ship(uint64 toChain, uint256 amount) external;
+
+    /// @notice Only the bridge, which approved what arrived: takes it in.
+    /// @param sent What the other chain shipped, token decimals.
+    /// @param arrived What came of it; what is measured counts.
+    function receiveShipment(uint256 sent, uint256 arrived) external;
+
+    /// @notice Only the reservations: pays an integrator what it claimed.
+    /// @param amount Token decimals.
+    function payClaim(address integrator, uint256 amount) external;
+
     /// @return Collateral of an account, token decimals. Always zero for the settlement token: that is cash.
     function balanceOf(bytes32 accountId, address token) external view returns (uint256);
 
@@ -31,6 +48,10 @@ interface ICollateralVault {
     /// @return Settlement token held for the clearing house's cash, token decimals.
     function settlementHeld() external view returns (uint256);
 
+    /// @return Settlement token that may leave for accounts and integrators, token decimals: what is held less what this
+    /// chain owes others, rounded up.
+    function available() external view returns (uint256);
+
     /// @return Whether the account's owner named `chainId` on this chain.
     function isLinked(bytes32 accountId, uint64 chainId) external view returns (bool);
 
@@ -39,4 +60,7 @@ interface ICollateralVault {
 
     /// @return The settlement token.
     function SETTLEMENT_TOKEN() external view returns (address);
+
+    /// @return 1e18 in smallest units of a token: from its amounts to whole units. Zero for a token not taken here.
+    function scaleOf(address token) external view returns (uint256);
 }

@@ -9,7 +9,8 @@ import {
     MarginLeaf,
     MarginStatus,
     MarkLeaf,
-    Permit
+    Permit,
+    SettlementLeaf
 } from "../libraries/Types.sol";
 
 /// @title IMarginVerifier
@@ -49,7 +50,12 @@ interface IMarginVerifier {
 
     /// @notice Reverts unless `leaf` is a mark of the current batch, or of the one before during the grace, whose
     /// timestamp is at most `maxAge` seconds old.
-    function checkMark(MarkLeaf calldata leaf, bytes32[] calldata proof, uint256 maxAge) external view;
+    /// @return timestamp Of the batch it was proven in.
+    function checkMark(
+        MarkLeaf calldata leaf,
+        bytes32[] calldata proof,
+        uint256 maxAge
+    ) external view returns (uint64 timestamp);
 
     /// @notice Reverts unless `leaf` is a leg of the current batch for this chain, at most `maxAge` seconds old.
     /// @return clockStart When the auction's clock began here, unix seconds: the leg's start, or the first posting
@@ -59,6 +65,10 @@ interface IMarginVerifier {
         bytes32[] calldata proof,
         uint256 maxAge
     ) external view returns (uint64 clockStart);
+
+    /// @notice Reverts unless `leaf` is for this chain and in the settlements of the current batch, or of the one before
+    /// during the grace. Of any age: a signed settlement never expires.
+    function checkSettlement(SettlementLeaf calldata leaf, bytes32[] calldata proof) external view;
 
     /// @notice Reverts unless a quorum signed the permit for this contract and its deadline is in reach.
     function checkPermit(Permit calldata permit, bytes calldata signatures) external view;

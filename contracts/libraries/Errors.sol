@@ -98,6 +98,8 @@ library Errors {
     error PermitAccountMismatch(bytes32 accountId, bytes32 counterpartyId);
     /// @notice The permit is for another action.
     error ActionMismatch(bytes32 expected, bytes32 given);
+    /// @notice Only claims on reservations and their payout touch an integrator's claims account.
+    error ClaimsAccount(bytes32 accountId);
 
     // --- owners ----------------------------------------------------------------------------------------------------
 
@@ -118,8 +120,17 @@ library Errors {
     error NothingArrived(address token);
     /// @notice More than the account holds of the token.
     error InsufficientBalance(bytes32 accountId, address token, uint256 balance, uint256 asked);
-    /// @notice More settlement token than this chain's vault holds.
+    /// @notice More settlement token than this chain's vault holds, less what it owes other chains where the tokens
+    /// are for an account or an integrator.
     error InsufficientHeld(uint256 held, uint256 asked);
+    /// @notice Only the clearing house moves balances and ships.
+    error NotClearingHouse(address caller);
+    /// @notice Only the bridge hands over arrivals.
+    error NotBridge(address caller);
+    /// @notice This chain was deployed without a bridge.
+    error NoBridge();
+    /// @notice A bridge brings at most what was sent.
+    error ArrivedMoreThanSent(uint256 sent, uint256 arrived);
     /// @notice An account links at most so many chains.
     error TooManyChains(uint256 given, uint256 max);
     /// @notice Chain ids are not zero.
@@ -162,6 +173,38 @@ library Errors {
     /// @notice An account holds at most so many instruments on a chain.
     error TooManyInstruments(bytes32 accountId, uint256 max);
 
+    // --- funding and expiry ----------------------------------------------------------------------------------------
+
+    /// @notice The funding index moved further than the clamp allows since it was stored.
+    error FundingJump(bytes32 asset, int256 from, int256 to, uint256 most);
+    /// @notice Only perpetuals have funding.
+    error NotPerpetual(bytes32 asset);
+    /// @notice An expired instrument only settles.
+    error InstrumentExpired(bytes32 asset, uint64 expiry, uint256 blockTime);
+    /// @notice The mark is the settlement price of an instrument, at which nothing trades.
+    error InstrumentSettled(bytes32 asset);
+    /// @notice An instrument without expiry has no settlement price.
+    error NotDated(bytes32 asset);
+    /// @notice The instrument has not expired yet.
+    error NotExpired(bytes32 asset, uint64 expiry, uint256 blockTime);
+    /// @notice The mark is not the one at which the instrument settles.
+    error NotSettlementMark(bytes32 asset, uint64 settledAt, uint64 expiry);
+    /// @notice An instrument has one settlement price ever, and it is another.
+    error SettlementPriceConflict(bytes32 asset, uint256 fixed_, uint256 given);
+    /// @notice No settlement price was fixed yet.
+    error SettlementPriceUnknown(bytes32 asset);
+
+    // --- settlement between chains ---------------------------------------------------------------------------------
+
+    /// @notice Every leaf comes with its proof.
+    error LengthMismatch(uint256 leaves, uint256 proofs);
+    /// @notice A settlement entry is applied once.
+    error SettlementAlreadyApplied(uint64 cycle, bytes32 accountId);
+    /// @notice A shipment is negative, in whole token amounts, and to another chain.
+    error BadShipment(int256 delta);
+    /// @notice Only the reservations turn a reservation into a claim.
+    error NotReservations(address caller);
+
     // --- liquidation -----------------------------------------------------------------------------------------------
 
     /// @notice An account does not take over its own position.
@@ -176,6 +219,10 @@ library Errors {
     error LegExhausted(uint256 closed, uint256 size, uint256 closeLimit);
     /// @notice More than the present position.
     error ExceedsPosition(uint256 size, uint256 position);
+    /// @notice Only a leg with a counterparty is executed without a taker.
+    error LegWithoutCounterparty();
+    /// @notice The counterparty does not hold so much of the opposite side.
+    error CounterpartyPosition(bytes32 counterparty, int256 position, uint256 size);
 
     // --- reservations ----------------------------------------------------------------------------------------------
 
@@ -185,4 +232,6 @@ library Errors {
     error CashPartExceedsAmount(uint256 cashPart, uint256 amount);
     /// @notice More than is reserved.
     error ReleaseExceeds(uint256 amount, uint256 reserved);
+    /// @notice More than is reserved.
+    error ClaimExceeds(uint256 amount, uint256 reserved);
 }

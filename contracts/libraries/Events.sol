@@ -29,6 +29,19 @@ library Events {
     event SettlementHeldSet(uint256 held);
     /// @notice Cumulative settlement token deposited for an account on this chain is now `deposited`, token decimals.
     event DepositedSet(bytes32 indexed accountId, uint256 deposited);
+    /// @notice A perpetual's funding index is now `index`, of the batch of `time`: USD 1e18 that one unit long has
+    /// paid in total.
+    event FundingIndexSet(bytes32 indexed asset, int256 index, uint64 time);
+    /// @notice An account has paid and received a perpetual's funding up to `index`.
+    event FundingPaidSet(bytes32 indexed accountId, bytes32 indexed asset, int256 index);
+    /// @notice The one settlement price of an expired instrument, USD 1e18 per whole unit.
+    event SettlementPriceSet(bytes32 indexed asset, uint256 price);
+    /// @notice A cycle's entry of an account, or of a shipment, is applied. Its cash is in CashSet.
+    event SettlementApplied(uint64 indexed cycle, bytes32 indexed accountId, int256 cashDelta);
+    /// @notice Net claim of this chain's ledger on other chains is now `claims`, USD 1e18, signed.
+    event ClaimsSet(int256 claims);
+    /// @notice What an integrator claimed on an account and was not paid yet is now this, USD 1e18.
+    event OwedSet(bytes32 indexed accountId, address indexed integrator, uint256 cash, uint256 rest);
 
     // --- reasons ---------------------------------------------------------------------------------------------------
 
@@ -56,10 +69,22 @@ library Events {
         int256 size,
         uint256 price,
         uint256 concession,
-        uint256 flatFee
+        uint256 flatFee,
+        uint256 toFund
     );
+    /// @notice `size` is signed: what was added to the account, and taken from the counterparty.
+    event Deleveraged(
+        bytes32 indexed accountId, bytes32 indexed asset, bytes32 indexed counterparty, int256 size, uint256 price
+    );
+    /// @notice `size` is the position that was settled, signed.
+    event Settled(bytes32 indexed accountId, bytes32 indexed asset, int256 size, uint256 price);
+    event Shipped(uint64 indexed toChain, uint256 amount);
+    event Arrived(uint256 sent, uint256 arrived);
     event Reserved(
         bytes32 indexed accountId, address indexed integrator, uint256 amount, uint256 cashPart, uint64 until
     );
     event Released(bytes32 indexed accountId, address indexed integrator, uint256 amount);
+    event Claimed(bytes32 indexed accountId, address indexed integrator, uint256 amount);
+    /// @notice `amount` in the settlement token's decimals.
+    event PaidOut(bytes32 indexed accountId, address indexed integrator, uint256 amount);
 }

@@ -4,11 +4,29 @@ pragma solidity 0.8.37;
 import {Errors} from "./Errors.sol";
 
 /// @title QuorumLib
-/// @notice Checks that a threshold of distinct members signed a digest (CM-01).
+/// @notice A set of members, and whether a threshold of distinct ones signed a digest (CM-01).
 library QuorumLib {
     uint256 private constant SIGNATURE_LENGTH = 65;
     /// @dev Half the order of secp256k1: a larger s is the malleable twin of a valid signature.
     uint256 private constant MAX_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
+
+    /// @notice Fills an empty set; reverts unless members ascend and the threshold is more than half of them (CM-01).
+    function setMembers(
+        mapping(address => bool) storage members,
+        address[] memory attestors,
+        uint256 threshold
+    ) internal {
+        if (2 * threshold <= attestors.length || threshold > attestors.length) {
+            revert Errors.BadThreshold(threshold, attestors.length);
+        }
+        address previous;
+        for (uint256 i; i < attestors.length; ++i) {
+            address next = attestors[i];
+            if (next <= previous) revert Errors.AttestorsNotAscending(previous, next);
+            members[next] = true;
+            previous = next;
+        }
+    }
 
     /// @notice Reverts unless `signatures` (r ‖ s ‖ v, 65 bytes each) are by strictly ascending members of `members`
     /// and at least `threshold` of them.

@@ -75,6 +75,10 @@ class Profile:
     price_band: int = 5 * 10**16
     fee_rate: int = 2 * 10**14
     flat_fee: int = 10**18
+    fund_share: int = 2 * 10**17
+    """Of a liquidation's concession, the part that the taker passes on to the fund."""
+    max_funding_rate: int = 75 * 10**14 // 3600
+    """Of the mark, how far a funding index may move in a second: 0.75 % an hour."""
     max_age_seconds: int = 60
     grace_seconds: int = 60
     max_skew_seconds: int = 60

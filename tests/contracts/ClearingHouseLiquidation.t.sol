@@ -32,10 +32,11 @@ contract ClearingHouseLiquidationTest is HouseFixture {
         pass(RAMP_SECONDS);
         (int256 account, int256 taker) = (house.cashOf(idOf(LONG)), house.cashOf(idOf(TAKER)));
         take(TAKER, leg, 2e18);
+        assertEq(house.cashOf(AccountLib.FUND), 24e18, "a fifth of the concession is the fund's");
         assertEq(house.positionOf(idOf(LONG), ETH), 2e18, "what stays with the account");
         assertEq(house.positionOf(idOf(TAKER), ETH), 2e18, "what the taker has");
         assertEq(house.cashOf(idOf(LONG)) - account, 2 * 2940e18 - 5e18, "mark less concession, less the flat fee");
-        assertEq(house.cashOf(idOf(TAKER)) - taker, -2 * 2940e18 + 5e18, "paid by the taker, who has the fee");
+        assertEq(house.cashOf(idOf(TAKER)) - taker, -2 * 2940e18 + 5e18 - 24e18, "paid by the taker, who has the fee");
         assertSums("after a long's liquidation");
     }
 
@@ -47,7 +48,8 @@ contract ClearingHouseLiquidationTest is HouseFixture {
         assertEq(house.positionOf(idOf(SHORT), ETH), 0, "the account is flat");
         assertEq(house.positionOf(idOf(TAKER), ETH), -4e18, "what the taker has");
         assertEq(house.cashOf(idOf(SHORT)) - account, -4 * 3060e18 - 5e18, "mark and concession, and the flat fee");
-        assertEq(house.cashOf(idOf(TAKER)) - taker, 4 * 3060e18 + 5e18, "received by the taker, with the fee");
+        assertEq(house.cashOf(idOf(TAKER)) - taker, 4 * 3060e18 + 5e18 - 48e18, "received by the taker, with the fee");
+        assertEq(house.cashOf(AccountLib.FUND), 48e18, "a fifth of the concession is the fund's");
         assertSums("after a short's liquidation");
     }
 
@@ -57,7 +59,7 @@ contract ClearingHouseLiquidationTest is HouseFixture {
         Permit memory permit = takeover(TAKER, leg, 1e18);
         (bytes memory signatures, bytes32[] memory proof) = (signed(permit), legProof(leg));
         vm.expectEmit(true, true, true, true, address(house));
-        emit Events.Liquidated(idOf(LONG), ETH, idOf(TAKER), -1e18, 2940e18, CONCESSION, 2.5e18);
+        emit Events.Liquidated(idOf(LONG), ETH, idOf(TAKER), -1e18, 2940e18, CONCESSION, 2.5e18, 12e18);
         vm.prank(ownerOf(TAKER));
         house.liquidate(leg, proof, idOf(TAKER), 1e18, permit, signatures);
     }
@@ -103,17 +105,24 @@ contract ClearingHouseLiquidationTest is HouseFixture {
         pass(wait);
         int256 before = house.cashOf(idOf(TAKER));
         take(TAKER, leg, 4e18);
-        assertEq(before - house.cashOf(idOf(TAKER)), 4 * int256(MARK - ripe) - 5e18, "what the taker paid");
+        assertEq(
+            before - house.cashOf(idOf(TAKER)),
+            4 * int256(MARK - ripe) - 5e18 + int256(4 * ripe / 5),
+            "what the taker paid"
+        );
     }
 
-    /// @notice A concession beyond the mark makes the price nothing, not negative.
+    /// @notice A concession beyond the mark makes the price nothing, not negative; the fund's share is of what was
+    /// conceded, not of what the leg would allow.
     function test_liquidate_PriceIsNeverNegative() public {
         LiquidationLeaf memory leg = legOf(LONG, 4e18, 2 * MARK);
         postLeg(leg);
         pass(RAMP_SECONDS);
         int256 before = house.cashOf(idOf(TAKER));
         take(TAKER, leg, 4e18);
-        assertEq(house.cashOf(idOf(TAKER)) - before, 5e18, "only the flat fee moved");
+        assertEq(
+            house.cashOf(idOf(TAKER)) - before, 5e18 - 2400e18, "the flat fee, and a fifth of the mark to the fund"
+        );
     }
 
     /// @notice After a silence the clock starts again: nobody could bid meanwhile.
@@ -217,7 +226,7 @@ contract ClearingHouseLiquidationTest is HouseFixture {
         take(TAKER, leg, 1e18, abi.encodeWithSelector(Errors.LegNamesCounterparty.selector, idOf(TAKER)));
     }
 
-    function test_liquidate_RevertWhen_NotAPerpetualOrNothing() public {
+    function test_liquidate_RevertWhen_NoInstrumentOrNothing() public {
         LiquidationLeaf memory leg = _posted(LONG, 2e18);
         take(TAKER, leg, 0, abi.encodeWithSelector(Errors.ZeroAmount.selector));
         leg.asset = bytes32(uint256(2) << 248);

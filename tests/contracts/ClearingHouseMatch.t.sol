@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ClearingHouse} from "../../contracts/ClearingHouse.sol";
+import {Ledger} from "../../contracts/clearing/Ledger.sol";
 import {IClearingHouse} from "../../contracts/interfaces/IClearingHouse.sol";
 import {ICollateralVault} from "../../contracts/interfaces/ICollateralVault.sol";
 import {IMarginVerifier} from "../../contracts/interfaces/IMarginVerifier.sol";
@@ -283,14 +284,17 @@ contract ClearingHouseMatchTest is HouseFixture {
     }
 
     function test_constructor_RevertWhen_Misconfigured() public {
-        string[5] memory fields = ["verifier", "vault", "priceBand", "feeRate", "rampSeconds"];
+        string[7] memory fields =
+            ["verifier", "vault", "priceBand", "feeRate", "rampSeconds", "reservations", "fundShare"];
         for (uint256 i; i < fields.length; ++i) {
-            ClearingHouse.Config memory wrong = houseConfig();
+            Ledger.Config memory wrong = houseConfig();
             if (i == 0) wrong.verifier = IMarginVerifier(address(0));
             if (i == 1) wrong.vault = ICollateralVault(address(0));
             if (i == 2) wrong.priceBand = 1e18 + 1;
             if (i == 3) wrong.feeRate = 0.01e18 + 1;
             if (i == 4) wrong.rampSeconds = 0;
+            if (i == 5) wrong.reservations = address(0);
+            if (i == 6) wrong.fundShare = 1e18 + 1;
             expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, fields[i]));
             new ClearingHouse(wrong);
         }

@@ -261,17 +261,20 @@ contract CollateralVaultTest is HouseFixture {
     // --- construction ----------------------------------------------------------------------------------------------
 
     function test_constructor_RevertWhen_Misconfigured() public {
+        address holder = address(reservations);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "verifier"));
-        new CollateralVault(IMarginVerifier(address(0)), house, address(usdc), _list(address(weth)));
+        new CollateralVault(IMarginVerifier(address(0)), house, address(usdc), _list(address(weth)), holder, bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "clearingHouse"));
-        new CollateralVault(verifier, IClearingHouse(address(0)), address(usdc), _list(address(weth)));
+        new CollateralVault(verifier, IClearingHouse(address(0)), address(usdc), _list(address(weth)), holder, bridge);
+        expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "reservations"));
+        new CollateralVault(verifier, house, address(usdc), _list(address(weth)), address(0), bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "collateral"));
-        new CollateralVault(verifier, house, address(usdc), _list(address(usdc)));
+        new CollateralVault(verifier, house, address(usdc), _list(address(usdc)), holder, bridge);
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "collateral"));
-        new CollateralVault(verifier, house, address(usdc), new address[](17));
+        new CollateralVault(verifier, house, address(usdc), new address[](17), holder, bridge);
         DevnetToken fine = new DevnetToken("Fine", "FINE", 19);
         expectError(abi.encodeWithSelector(Errors.TooManyDecimals.selector, address(fine), 19));
-        new CollateralVault(verifier, house, address(usdc), _list(address(fine)));
+        new CollateralVault(verifier, house, address(usdc), _list(address(fine)), holder, bridge);
     }
 
     // --- helpers ---------------------------------------------------------------------------------------------------

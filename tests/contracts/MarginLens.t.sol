@@ -7,7 +7,8 @@ import {IClearingHouse} from "../../contracts/interfaces/IClearingHouse.sol";
 import {ICollateralVault} from "../../contracts/interfaces/ICollateralVault.sol";
 import {IMarginLens} from "../../contracts/interfaces/IMarginLens.sol";
 import {Errors} from "../../contracts/libraries/Errors.sol";
-import {HouseFixture} from "./base/HouseFixture.sol";
+import {SettlementFixture} from "./base/SettlementFixture.sol";
+import {vm} from "./base/Vm.sol";
 
 /// @notice A feed that answers with too few bytes.
 contract ShortFeed {
@@ -29,8 +30,23 @@ contract WideFeed {
     }
 }
 
+/// @notice Rounds of two phases, as Chainlink's proxies number them: the older phase's are missing by id.
+contract PhasedFeed {
+    uint80 private constant FIRST = (2 << 64) + 1;
+
+    function latestRoundData() external pure returns (uint80, int256, uint256, uint256, uint80) {
+        return getRoundData(FIRST + 1);
+    }
+
+    function getRoundData(uint80 id) public pure returns (uint80, int256, uint256, uint256, uint80) {
+        if (id < FIRST) return (id, 0, 0, 0, 0);
+        uint256 time = 1_000_000 + 10 * uint256(id - FIRST);
+        return (id, int256(uint256(id - FIRST)) + 5, time, time, id);
+    }
+}
+
 /// @notice Reads many values in one call; a broken feed hides no other.
-contract MarginLensTest is HouseFixture {
+contract MarginLensTest is SettlementFixture {
     MarginLens private lens;
 
     function setUp() public override {
@@ -78,13 +94,53 @@ contract MarginLensTest is HouseFixture {
         }
     }
 
-    function test_CM30_chain_TellsTheSums() public view {
+    // --- rounds ----------------------------------------------------------------------------------------------------
+
+    function test_rounds_BackToTheFirstAtOrBefore() public {
+        DevnetFeed feed = _feed();
+        IMarginLens.Round[] memory found = lens.rounds(address(feed), START + 20, 100);
+        assertEq(found.length, 3, "40, 30 and 20, which is the last");
+        for (uint256 i; i < 3; ++i) {
+            assertEq(found[i].updatedAt, START + 40 - 10 * i, "time, newest first");
+            assertEq(found[i].answer, int256(3040e8 - 10e8 * i), "answer");
+        }
+        found = lens.rounds(address(feed), START + 29, 100);
+        assertEq(found.length, 3, "20 is the first before 29");
+        assertEq(lens.rounds(address(feed), START + 40, 100).length, 1, "the latest is at it");
+        assertEq(lens.rounds(address(feed), 0, 100).length, 5, "to the feed's first round");
+        assertEq(lens.rounds(address(feed), 0, 2).length, 2, "as many as asked");
+        assertEq(lens.rounds(address(feed), 0, 0).length, 0, "none");
+    }
+
+    function test_rounds_EndWhereOneIsMissing() public {
+        IMarginLens.Round[] memory found = lens.rounds(address(new PhasedFeed()), 0, 100);
+        assertEq(found.length, 2, "of the latest phase");
+        assertEq(found[0].answer, 6, "newest first");
+        assertEq(found[1].answer, 5, "to its first");
+        assertEq(lens.rounds(address(new ShortFeed()), 0, 100).length, 0, "malformed");
+        assertEq(lens.rounds(address(new WideFeed()), 0, 100).length, 1, "no getRoundData");
+        assertEq(lens.rounds(address(0xDEAD), 0, 100).length, 0, "no code");
+    }
+
+    function _feed() private returns (DevnetFeed feed) {
+        vm.warp(START);
+        feed = new DevnetFeed(8, "ETH / USD", 3000e8);
+        for (uint256 i = 1; i < 5; ++i) {
+            vm.warp(START + 10 * i);
+            feed.set(int256(3000e8 + 10e8 * i));
+        }
+    }
+
+    function test_CM30_chain_TellsTheSums() public {
+        settle(1, idOf(1), -40e18);
         IMarginLens.ChainView memory seen = lens.chain();
         assertEq(seen.number, block.number, "number");
         assertEq(seen.time, block.timestamp, "time");
         assertEq(seen.settlementHeld, 15_000e6, "held");
         assertEq(seen.settlementBalance, 15_000e6, "tokens");
-        assertEq(seen.totalCash, 15_000e18, "cash");
+        assertEq(seen.totalCash, 15_000e18 - 40e18, "cash");
+        assertEq(seen.claims, -40e18, "claims");
+        assertEq(seen.available, 14_960e6, "available");
     }
 
     function test_constructor_RevertWhen_Misconfigured() public {

@@ -2,6 +2,8 @@
 pragma solidity 0.8.37;
 
 import {MarginReservations} from "../../contracts/MarginReservations.sol";
+import {IClearingHouse} from "../../contracts/interfaces/IClearingHouse.sol";
+import {ICollateralVault} from "../../contracts/interfaces/ICollateralVault.sol";
 import {IMarginVerifier} from "../../contracts/interfaces/IMarginVerifier.sol";
 import {Errors} from "../../contracts/libraries/Errors.sol";
 import {Events} from "../../contracts/libraries/Events.sol";
@@ -128,7 +130,11 @@ contract MarginReservationsTest is HouseFixture {
 
     function test_constructor_RevertWhen_Misconfigured() public {
         expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "verifier"));
-        new MarginReservations(IMarginVerifier(address(0)));
+        new MarginReservations(IMarginVerifier(address(0)), house, vault);
+        expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "clearingHouse"));
+        new MarginReservations(verifier, IClearingHouse(address(0)), vault);
+        expectError(abi.encodeWithSelector(Errors.BadConfiguration.selector, "vault"));
+        new MarginReservations(verifier, house, ICollateralVault(address(0)));
     }
 
     // --- helpers ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import {ClearingHouse} from "../../../contracts/ClearingHouse.sol";
 import {CollateralVault} from "../../../contracts/CollateralVault.sol";
 import {MarginReservations} from "../../../contracts/MarginReservations.sol";
 import {MarginVerifier} from "../../../contracts/MarginVerifier.sol";
+import {Ledger} from "../../../contracts/clearing/Ledger.sol";
 import {DevnetToken} from "../../../contracts/devnet/DevnetToken.sol";
 import {IClearingHouse} from "../../../contracts/interfaces/IClearingHouse.sol";
 import {AccountLib} from "../../../contracts/libraries/AccountLib.sol";
@@ -18,6 +19,7 @@ import {
     Trade,
     Withdraw
 } from "../../../contracts/libraries/Types.sol";
+import {LocalBridge} from "./LocalBridge.sol";
 import {Trees} from "./Trees.sol";
 import {VerifierFixture} from "./VerifierFixture.sol";
 import {vm} from "./Vm.sol";
@@ -29,6 +31,9 @@ abstract contract HouseFixture is VerifierFixture {
     uint256 internal constant PRICE_BAND = 0.1e18;
     uint256 internal constant FEE_RATE = 0.0002e18;
     uint256 internal constant FLAT_FEE = 5e18;
+    uint256 internal constant FUND_SHARE = 0.2e18;
+    /// @dev One part in a million of the mark a second.
+    uint256 internal constant MAX_FUNDING_RATE = 1e12;
     uint64 internal constant RAMP_SECONDS = 30;
     uint64 internal constant MAX_AGE = 60;
     uint256 internal constant MARK = 3000e18;
@@ -37,8 +42,12 @@ abstract contract HouseFixture is VerifierFixture {
     ClearingHouse internal house;
     CollateralVault internal vault;
     MarginReservations internal reservations;
+    LocalBridge internal bridge;
     DevnetToken internal usdc;
     DevnetToken internal weth;
+    /// @dev Whose sizes must sum to zero, and the integrators whose claims are part of the cash.
+    bytes32[] internal instruments;
+    address[] internal integrators;
     uint256[] internal owners;
     uint256 internal nextNonce;
 
@@ -46,6 +55,8 @@ abstract contract HouseFixture is VerifierFixture {
         owners = keysOf("owner", 4);
         usdc = new DevnetToken("USD Coin", "USDC", 6);
         weth = new DevnetToken("Wrapped Ether", "WETH", 18);
+        bridge = new LocalBridge(usdc);
+        instruments.push(ETH);
         super.setUp();
         _deployHouse();
         markLeaves = [HashLib.leaf(markOf("ETH", MARK)), HashLib.leaf(markOf("BTC", 60_000e18))];
@@ -62,8 +73,8 @@ abstract contract HouseFixture is VerifierFixture {
         house = new ClearingHouse(houseConfig());
         address[] memory collateral = new address[](1);
         collateral[0] = address(weth);
-        vault = new CollateralVault(verifier, house, address(usdc), collateral);
-        reservations = new MarginReservations(verifier);
+        vault = new CollateralVault(verifier, house, address(usdc), collateral, verifier.RESERVATIONS(), bridge);
+        reservations = new MarginReservations(verifier, house, vault);
         assertEq(address(house), verifier.CLEARING_HOUSE(), "predicted clearing house");
         assertEq(address(vault), verifier.VAULT(), "predicted vault");
         assertEq(address(reservations), verifier.RESERVATIONS(), "predicted reservations");
@@ -78,15 +89,18 @@ abstract contract HouseFixture is VerifierFixture {
         configured.reservations = vm.computeCreateAddress(address(this), nonce + 3);
     }
 
-    function houseConfig() internal view returns (ClearingHouse.Config memory) {
-        return ClearingHouse.Config({
+    function houseConfig() internal view returns (Ledger.Config memory) {
+        return Ledger.Config({
             name: NAME,
             version: VERSION,
             verifier: verifier,
             vault: CollateralVault(verifier.VAULT()),
+            reservations: verifier.RESERVATIONS(),
             priceBand: PRICE_BAND,
             feeRate: FEE_RATE,
             flatFee: FLAT_FEE,
+            fundShare: FUND_SHARE,
+            maxFundingRate: MAX_FUNDING_RATE,
             rampSeconds: RAMP_SECONDS,
             maxAge: MAX_AGE
         });
@@ -130,6 +144,35 @@ abstract contract HouseFixture is VerifierFixture {
         return quorum(digestOf(permit));
     }
 
+    // --- marks -----------------------------------------------------------------------------------------------------
+
+    function markOf(
+        bytes32 asset,
+        uint256 price,
+        int256 fundingIndex,
+        uint64 settledAt
+    ) internal pure returns (MarkLeaf memory) {
+        return MarkLeaf(asset, price, fundingIndex, price / 10, price / 10, settledAt);
+    }
+
+    /// @dev A new batch of now with this mark, and the one of BTC.
+    function postMark(MarkLeaf memory mark) internal {
+        markLeaves = [HashLib.leaf(mark), HashLib.leaf(markOf("BTC", 60_000e18))];
+        pass(EPOCH_SECONDS);
+        post();
+    }
+
+    function markProof(MarkLeaf memory mark) internal view returns (bytes32[] memory) {
+        return Trees.proof(marksTree(), HashLib.leaf(mark));
+    }
+
+    /// @dev Posts ETH's mark with this funding index, and settles the funding of these accounts.
+    function accrue(int256 fundingIndex, bytes32[] memory accountIds) internal {
+        MarkLeaf memory mark = markOf(ETH, MARK, fundingIndex, 0);
+        postMark(mark);
+        house.accrue(mark, markProof(mark), accountIds);
+    }
+
     // --- orders and matches ----------------------------------------------------------------------------------------
 
     function orderOf(uint256 index, int256 size, uint256 price) internal returns (Order memory) {
@@ -158,11 +201,23 @@ abstract contract HouseFixture is VerifierFixture {
         int256 size,
         uint256 price
     ) internal returns (IClearingHouse.Match memory m) {
+        return matchOf(maker, taker, size, price, markOf("ETH", MARK));
+    }
+
+    /// @dev The same in the instrument of a posted mark.
+    function matchOf(
+        uint256 maker,
+        uint256 taker,
+        int256 size,
+        uint256 price,
+        MarkLeaf memory mark
+    ) internal returns (IClearingHouse.Match memory m) {
         m.maker = orderOf(maker, size, price);
         m.taker = orderOf(taker, -size, price);
+        (m.maker.asset, m.taker.asset) = (mark.asset, mark.asset);
         (m.size, m.price) = (size, price);
-        m.mark = markOf("ETH", MARK);
-        m.markProof = Trees.proof(marksTree(), HashLib.leaf(m.mark));
+        m.mark = mark;
+        m.markProof = markProof(mark);
         resign(m, owners[maker], owners[taker]);
     }
 
@@ -177,6 +232,11 @@ abstract contract HouseFixture is VerifierFixture {
 
     function trade(uint256 maker, uint256 taker, int256 size, uint256 price) internal {
         house.matchOrders(matchOf(maker, taker, size, price));
+    }
+
+    /// @dev At the price of a posted mark, in its instrument.
+    function trade(uint256 maker, uint256 taker, int256 size, MarkLeaf memory mark) internal {
+        house.matchOrders(matchOf(maker, taker, size, mark.price, mark));
     }
 
     // --- legs ------------------------------------------------------------------------------------------------------
@@ -231,6 +291,12 @@ abstract contract HouseFixture is VerifierFixture {
         house.liquidate(leg, proof, idOf(taker), size, permit, signatures);
     }
 
+    function deleverage(LiquidationLeaf memory leg, uint256 size, bytes memory refusal) internal {
+        bytes32[] memory proof = legProof(leg);
+        if (refusal.length != 0) expectError(refusal);
+        house.deleverage(leg, proof, size);
+    }
+
     // --- withdrawals -----------------------------------------------------------------------------------------------
 
     function withdraw(uint256 index, address token, uint256 amount) internal {
@@ -249,20 +315,41 @@ abstract contract HouseFixture is VerifierFixture {
 
     // --- what must hold --------------------------------------------------------------------------------------------
 
-    /// @dev CM-20, CM-30 and CM-31 over the owners given, the fund and the fees.
-    function assertSums(string memory when) internal view {
-        int256 cash = house.cashOf(AccountLib.FUND) + house.cashOf(AccountLib.FEES);
-        int256 sizes = house.positionOf(AccountLib.FUND, ETH);
-        uint256 balances;
+    /// @return ids Every account these tests use: reserved ones, owners' cross and isolated ones, integrators' claims.
+    function everyone() internal view returns (bytes32[] memory ids) {
+        ids = new bytes32[](3 + 2 * owners.length + integrators.length);
+        (ids[0], ids[1], ids[2]) = (AccountLib.FUND, AccountLib.FEES, AccountLib.CLEARING);
         for (uint256 i; i < owners.length; ++i) {
-            bytes32 isolated = accountOf(ownerOf(i), 1);
-            cash += house.cashOf(idOf(i)) + house.cashOf(isolated);
-            sizes += house.positionOf(idOf(i), ETH) + house.positionOf(isolated, ETH);
-            balances += vault.balanceOf(idOf(i), address(weth));
+            ids[3 + 2 * i] = idOf(i);
+            ids[4 + 2 * i] = accountOf(ownerOf(i), 1);
         }
-        assertEq(cash, int256(vault.settlementHeld() * 1e12), string.concat("CM-30: cash is the token held, ", when));
+        for (uint256 i; i < integrators.length; ++i) {
+            ids[3 + 2 * owners.length + i] = AccountLib.claims(integrators[i]);
+        }
+    }
+
+    /// @dev CM-20, CM-30 and CM-31 over all of these.
+    function assertSums(string memory when) internal view {
+        bytes32[] memory ids = everyone();
+        int256 cash;
+        uint256 balances;
+        for (uint256 i; i < ids.length; ++i) {
+            cash += house.cashOf(ids[i]);
+            balances += vault.balanceOf(ids[i], address(weth));
+        }
+        for (uint256 j; j < instruments.length; ++j) {
+            int256 sizes;
+            for (uint256 i; i < ids.length; ++i) {
+                sizes += house.positionOf(ids[i], instruments[j]);
+            }
+            assertEq(sizes, int256(0), string.concat("CM-31: sizes sum to zero, ", when));
+        }
+        assertEq(
+            cash,
+            int256(vault.settlementHeld() * vault.scaleOf(address(usdc))) + house.claims(),
+            string.concat("CM-30: cash is the token held and the claims, ", when)
+        );
         assertEq(house.totalCash(), cash, string.concat("CM-30: total cash, ", when));
-        assertEq(sizes, int256(0), string.concat("CM-31: sizes sum to zero, ", when));
         assertEq(vault.totalOf(address(weth)), balances, string.concat("CM-20: the balances' sum, ", when));
         assertAtMost(balances, weth.balanceOf(address(vault)), string.concat("CM-20: tokens cover balances, ", when));
         assertAtMost(

@@ -53,6 +53,40 @@ contract ReentrantToken is DevnetToken {
     }
 }
 
+/// @title BlockingToken
+/// @notice Refuses transfers to addresses it blocks, as some settlement tokens do, and calls whom it is told from the
+/// next transfer.
+contract BlockingToken is DevnetToken {
+    error Blocked(address account);
+
+    mapping(address => bool) private _blocked;
+    address private _target;
+    bytes private _call;
+
+    constructor() DevnetToken("USD Coin", "USDC", 6) {}
+
+    function setBlocked(address account, bool blocked) external {
+        _blocked[account] = blocked;
+    }
+
+    function onTransfer(address target, bytes calldata call_) external {
+        (_target, _call) = (target, call_);
+    }
+
+    function _update(address from, address to, uint256 amount) internal override {
+        if (_blocked[to]) revert Blocked(to);
+        super._update(from, to, amount);
+        if (_target == address(0)) return;
+        (address target, bytes memory call_) = (_target, _call);
+        delete _target;
+        (bool done, bytes memory refusal) = target.call(call_);
+        if (done) return;
+        assembly ("memory-safe") {
+            revert(add(refusal, 0x20), mload(refusal))
+        }
+    }
+}
+
 /// @title SilentToken
 /// @notice Returns nothing from its transfers, as the oldest tokens do.
 contract SilentToken {

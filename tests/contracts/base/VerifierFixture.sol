@@ -10,7 +10,8 @@ import {
     MarginBatch,
     MarginLeaf,
     MarkLeaf,
-    Permit
+    Permit,
+    SettlementLeaf
 } from "../../../contracts/libraries/Types.sol";
 import {Signers} from "./Signers.sol";
 import {Trees} from "./Trees.sol";
@@ -48,6 +49,7 @@ abstract contract VerifierFixture is Signers {
     bytes32[] internal accountLeaves;
     bytes32[] internal markLeaves;
     bytes32[] internal legLeaves;
+    bytes32[] internal settlementLeaves;
 
     function setUp() public virtual {
         vm.roll(1000);
@@ -113,6 +115,7 @@ abstract contract VerifierFixture is Signers {
         batch.accountsRoot = rootOf(accountsTree());
         batch.marksRoot = rootOf(marksTree());
         batch.liquidationsRoot = rootOf(legsTree());
+        batch.settlementsRoot = rootOf(settlementsTree());
         batch.cutHash = HashLib.hash(cut);
         batch.parametersHash = PARAMETERS_HASH;
         batch.attestorSetId = SET_ID;
@@ -183,6 +186,11 @@ abstract contract VerifierFixture is Signers {
         return _tree(legLeaves, HashLib.leaf(zero));
     }
 
+    function settlementsTree() internal view returns (bytes32[] memory) {
+        SettlementLeaf memory zero;
+        return _tree(settlementLeaves, HashLib.leaf(zero));
+    }
+
     function rootOf(bytes32[] memory hashes) internal pure returns (bytes32) {
         return hashes.length == 0 ? bytes32(0) : Trees.root(hashes);
     }
@@ -216,6 +224,15 @@ abstract contract VerifierFixture is Signers {
 
     function perpetual(bytes8 underlying) internal pure returns (bytes32) {
         return bytes32((uint256(1) << 248) | (uint256(uint64(underlying)) << 184));
+    }
+
+    /// @param kind 2 future, 3 call, 4 put; a future's strike is 0.
+    /// @param strike 1e8 USD.
+    function dated(uint8 kind, bytes8 underlying, uint64 expiry, uint128 strike) internal pure returns (bytes32) {
+        return bytes32(
+            (uint256(kind) << 248) | (uint256(uint64(underlying)) << 184) | (uint256(expiry) << 144)
+                | (uint256(strike) << 16)
+        );
     }
 
     function markOf(bytes8 underlying, uint256 price) internal pure returns (MarkLeaf memory) {
