@@ -286,7 +286,7 @@ def cut(position: int, **changes: object) -> Callable[[BatchContent], BatchConte
             lambda c: sealed(c, accounts=(*c.accounts, replace(c.accounts[0], equity=usd(10**6)))),
             "two account leaves for one account and chain",
         ),
-        (lambda c: sealed(c, legs=(*c.legs, leg(1, OWNER, A, asset=BTC).leaf)), "two leg leaves for one account"),
+        (lambda c: sealed(c, legs=(*c.legs, c.legs[0])), "two leg leaves for one account and chain and asset"),
         (
             lambda c: sealed(c, settlements=(SettlementLeaf(1, OWNER, A, UNIT),)),
             "settlements are not part of this protocol version",
