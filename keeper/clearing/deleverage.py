@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from keeper.margin.model import MarginModel
 from keeper.margin.parameters import BASIS
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.report import AccountReport
-from keeper.margin.valuation import EXACT, GRAIN, Valuation, ceil_usd
+from keeper.margin.valuation import GRAIN, Valuation, ceil_usd
+from keeper.market.marks import Marks
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import AssetId, has_margin, is_token
 from keeper.state.live import LegItem, LiveItem
 from keeper.state.world import MarginAccount, component_of
 
+from .collateral import net_cash_at
 from .effects import leg_remaining, leg_side
 from .exposure import Exposure, Line, LiveEffect, live_effects, marked_assets
 from .sale import Offered, Sale, Setting
@@ -67,20 +70,21 @@ def ranked(
     return sorted(found, key=lambda each: (-each.score, each.account.account_id))
 
 
-def shortfall(book: Portfolio, valuation: Valuation) -> int:
+def shortfall(book: Portfolio, marks: Marks, model: MarginModel) -> int:
     """What an account owes beyond all it has, collateral at its full mark: USD 1e18, rounded up to 1e-6, at least 0."""
-    collateral = sum(amount * valuation.prices[asset] * BASIS for asset, amount in book.collateral.items())
-    return max(0, -((valuation.net_cash(book) + collateral) // (EXACT * GRAIN)) * GRAIN)
+    collateral = sum(amount * model.price(asset, marks) for asset, amount in book.collateral.items())
+    worth = net_cash_at(book, marks, model) + collateral // UNIT
+    return max(0, -(worth // GRAIN) * GRAIN)
 
 
-def bankruptcy_gains(sale: Sale) -> dict[tuple[int, AssetId], int]:
+def bankruptcy_gains(sale: Sale, setting: Setting) -> dict[tuple[int, AssetId], int]:
     """How much better than the mark positions must be closed so that, all of them closed, exactly no deficit is left.
 
     By chain and asset, USD 1e18 per unit, rounded down to 1e-6: the shortfall spread over every instrument the account
     may be offered of, by standalone maintenance margin. Nothing where it owes nothing: a counterparty is never given
     more than the mark. Nothing is bought back at less than zero.
     """
-    owed = shortfall(sale.portfolio, sale.valuation)
+    owed = shortfall(sale.portfolio, setting.marks, setting.model)
     instruments = [p for p in sale.offered if not is_token(p.asset)]
     weights = {p.key: _standalone(sale, p) for p in instruments}
     total = sum(weights[p.key] * abs(p.size) for p in instruments)

@@ -20,7 +20,7 @@ from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floo
 from keeper.state.actions import Move, Takeover
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import FUND, AccountId, AssetId, is_token
+from keeper.state.ids import FUND, ZERO32, AccountId, AssetId, is_token
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import ChainState, MarginAccount, World
 
@@ -295,12 +295,13 @@ def marked_assets(items: Iterable[LiveItem]) -> list[AssetId]:
 
 
 def legs_for(item: PermitItem, legs: Iterable[LegItem]) -> list[LegItem]:
-    """The legs that a takeover may execute against."""
+    """The legs that a takeover may execute against: none that names its counterparty."""
     action = item.action
     if not isinstance(action, Takeover):
         return []
-    wanted = (action.liquidated, item.chain_id, action.asset)
-    return [leg for leg in legs if (leg.leaf.account_id, leg.leaf.chain_id, leg.leaf.asset) == wanted]
+    wanted = (action.liquidated, item.chain_id, action.asset, ZERO32)
+    leaves = ((leg, leg.leaf) for leg in legs)
+    return [leg for leg, leaf in leaves if (leaf.account_id, leaf.chain_id, leaf.asset, leaf.counterparty) == wanted]
 
 
 def held_on(state: ChainState, account: AccountId, asset: AssetId, listing: Listing) -> int:

@@ -55,7 +55,7 @@ def deficits(setting: Setting, unsold: Collection[MarginAccount] = ()) -> dict[M
             continue
         book = setting.book(account)
         if account in unsold or (book.cash < 0 and not _holds_anything(account, setting.world, book)):
-            owed = shortfall(book, sale_of(account, setting).valuation)
+            owed = shortfall(book, setting.marks, setting.model)
             if owed:
                 found[account] = owed
     return found
@@ -119,7 +119,7 @@ class Waterfall:
         for account, report in reports.items():
             if report.equity < 0:
                 book = setting.book(account)
-                owed[account] = shortfall(book, sale_of(account, setting).valuation)
+                owed[account] = shortfall(book, setting.marks, setting.model)
         paid, self.unpaid = payments(
             {account: amount for account, amount in owed.items() if amount}, setting.world, fund_cash(setting.world)
         )
@@ -136,7 +136,7 @@ class Waterfall:
         """The sale with every position on the terms of its rung; `started` is when the account's auction began."""
         if sale.for_cash or not is_ripe(started, self.setting):
             return sale
-        gains = bankruptcy_gains(sale)
+        gains = bankruptcy_gains(sale, self.setting)
         before = list(self.live)
         offered = []
         for position in sale.offered:
@@ -176,7 +176,9 @@ class Waterfall:
     def gains(self, sale: Sale, legs: Iterable[LiquidationLeaf]) -> dict[tuple[int, AssetId], int]:
         """What the legs that are closed against others' positions execute better than the mark at."""
         wanted = {(leaf.chain_id, leaf.asset) for leaf in legs if rung_of(leaf) == "deleverage"}
-        return {key: gain for key, gain in bankruptcy_gains(sale).items() if key in wanted} if wanted else {}
+        return (
+            {key: gain for key, gain in bankruptcy_gains(sale, self.setting).items() if key in wanted} if wanted else {}
+        )
 
     def fund_room(self, leaf: LiquidationLeaf, size: int, lot: int) -> int:
         """How much of `size` the fund of the leg's chain can take: its equity covers the requirement of all it holds

@@ -9,6 +9,10 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
+from immutables import Map
+from option_books import EXPIRIES, XPM
+from option_books import LISTING as OPTION_LISTING
+from option_books import MARKS as OPTION_MARKS
 from worlds import (
     BTC,
     DEPLOYMENT,
@@ -18,13 +22,16 @@ from worlds import (
     NOW,
     OTHER,
     OWNER,
+    PARAMETERS,
     UNIT,
+    WETH,
     A,
     B,
     C,
     Chains,
     dollars,
     leg,
+    leg_filled,
     marks,
     reserve,
     takeover,
@@ -42,10 +49,12 @@ from keeper.clearing.plan import plan_legs
 from keeper.clearing.sale import Setting, deposit_target, sale_of
 from keeper.margin.portfolio import Portfolio, portfolio
 from keeper.margin.report import AccountReport, evaluate
-from keeper.market.marks import Marks
+from keeper.margin.xpm import Xpm
+from keeper.market.marks import Curve, Expiry, Marks
 from keeper.state.batch import NO_DEPOSIT_TARGET, LiquidationLeaf
-from keeper.state.ids import AccountId, is_token
+from keeper.state.ids import AccountId, Instrument, Kind, instrument_id, is_token, token_id
 from keeper.state.live import LegItem, LiveItem
+from keeper.state.world import FundingIndex
 
 PROFILE = DEPLOYMENT.profile
 GRAIN = 10**12
@@ -173,7 +182,10 @@ def test_with_little_equity_the_whole_position_at_a_concession_that_equity_pays(
 
 
 def test_sequence_23_an_insolvent_account_is_closed_at_the_funds_cost() -> None:
-    """CM-41, CM-43: equity below 0 cannot get better by a bid; what must not grow is maintenance margin − equity."""
+    """CM-41, CM-43: equity below 0 cannot get better by a bid; what must not grow is maintenance margin − equity.
+
+    Fails where no bid may worsen equity: the account could never be closed.
+    """
     chains = long_five(-500)
     leaf = planned(chains)
     assert dollars(leaf.close_limit) == 5
@@ -193,7 +205,10 @@ def test_less_equity_than_the_flat_fee_waits_and_so_does_nothing_due() -> None:
 
 
 def test_sequence_24_one_leg_of_a_hedge_is_never_sold() -> None:
-    """CM-41: long 5 on A, short 5 on B; selling either would take the requirement from 0 up."""
+    """CM-41: long 5 on A, short 5 on B; selling either would take the requirement from 0 up.
+
+    Fails where a plan is judged with all its legs filled: both together free the account of everything.
+    """
     chains = Chains().size(OWNER, A, 5).size(OWNER, B, -5).cash(OWNER, A, -100).linked(OWNER, (A, B))
     assert chains.report().status == "liquidatable"
     assert plan(chains) is None
@@ -320,6 +335,109 @@ def test_an_account_that_is_a_taker_elsewhere_counts_that_too() -> None:
     chains = long_five(1000)
     # Taking over a long of 5 more may be executed first; selling still relieves.
     assert plan(chains, live=[takeover(5, chain_id=A), leg(5, OTHER)]) is not None
+
+
+def test_sequence_22_a_leg_listed_in_two_batches_is_filled_once() -> None:
+    """CM-40: the first batch's leg of 2 is filled at the head while the second lists it again: its limit is the same.
+
+    Fails where a batch's leg says "2 more": with the fill not final both would be filled.
+    """
+    chains = long_five(2000)
+    first = LegItem(planned(chains), NOW - 2)
+    second = LegItem(planned(chains, live=[first]), NOW)
+    assert second.leaf.close_limit == first.leaf.close_limit
+    (effect,) = live_effects(chains.account(), [first, second], chains.world, LISTING, PROFILE, {})
+    assert effect.effect.positions[ETH] == -first.leaf.close_limit
+    # Final, it is not due any more; and what is left of both is nothing.
+    sold = leg_filled(chains.world, first, first.leaf.close_limit, 0)
+    assert live_effects(chains.account(), [first, second], sold, LISTING, PROFILE, {}) == []
+    assert plans(Chains(sold)) == []
+
+
+def test_sequence_22_a_leg_of_what_the_owner_closed_already_opens_nothing() -> None:
+    """CM-40, CM-41: the owner's own sale of all 5 is permitted: either may come first, and not the two of them.
+
+    Fails where legs are planned without what is live: 5 sold by the owner and 5 by the leg leave 5 short.
+    """
+    chains = long_five(100)
+    alone = planned(chains)
+    close_out = trade(-5, chain_id=B)
+    assert plans(chains, live=[close_out]) == []
+    assert any("more than they free" in fault for fault in faults(chains, alone, live=[close_out]))
+
+
+def test_sequence_25_an_option_worth_nothing_finds_a_taker() -> None:
+    """CM-41: short 20 calls far out of the money, a week to run; to be rid of the risk, more than their price is paid.
+
+    Fails where the discount is a share of the price: 10 % of a cent.
+    """
+    far = instrument_id(Instrument(Kind.CALL, "ETH", EXPIRIES[1], round(3_000 * 1.4 * 1e8)))
+    price = XPM.price(far, OPTION_MARKS)
+    assert price < usd(1)
+    chains = Chains().size(OWNER, A, -20, far)
+    at = Setting(chains.world, OPTION_MARKS, XPM, OPTION_LISTING, PROFILE, NOW)
+    short = sale_of(chains.account(), at).final
+    chains.cash(OWNER, A, dollars(short.maintenance - short.equity) * 0.8)
+    at = replace(at, world=chains.world)
+    sale = sale_of(chains.account(), at)
+    (leaf,) = leaves_of(plan_legs(sale), sale, at, NOW)
+    assert leaf.max_concession > price
+    assert dollars(leaf.max_concession) * 20 == pytest.approx(dollars(sale.final.maintenance) / 10, rel=0.2)
+    assert check_legs([leaf], chains.account(), at) == []
+
+
+def test_what_expires_before_its_leg_is_dead_is_not_offered() -> None:
+    """Its price is fixed and its other side is not there any more; it only settles."""
+    soon, later = (instrument_id(Instrument(Kind.FUTURE, "ETH", NOW + seconds)) for seconds in (60, 61))
+    curve = Curve({NOW + 60: Expiry(3_000.0), NOW + 61: Expiry(3_000.0)})
+    prices = Marks(dict(OPTION_MARKS.prices), dict(OPTION_MARKS.curves) | {"ETH": curve}, NOW)
+    chains = Chains().size(OWNER, A, 5, soon).size(OWNER, A, 5, later).cash(OWNER, A, 100 - 30_000)
+    at = Setting(chains.world, prices, XPM, OPTION_LISTING, PROFILE, NOW)
+    sale = sale_of(chains.account(), at)
+    legs = leaves_of(plan_legs(sale), sale, at, NOW)
+    assert [leaf.asset for leaf in legs] == [later]
+    (fault,) = check_legs([replace(legs[0], asset=soon)], chains.account(), at)
+    assert "no such position to offer" in fault
+    settled = replace(prices, settled={later: usd(3_000)})
+    assert sale_of(chains.account(), replace(at, marks=settled)).offered == ()
+
+
+def test_the_funding_that_a_fill_may_touch_is_part_of_its_cost() -> None:
+    """CM-41: B's contract has stored an index 15 beyond the marks': who sells there pays 15 a unit more than accrued.
+
+    Of the 100 that may be spent on 5 units 75 are gone; where it has stored 25, nothing may be sold there.
+    """
+    for stored, most in ((0, 19.8), (15, 4.8), (25, None)):
+        chains = long_five(100)
+        funding = Map({ETH: FundingIndex(usd(stored), NOW)})
+        chains.world = {**chains.world, B: replace(chains.world[B], funding=funding)}
+        prices = replace(marks(), funding={ETH: 0})
+        leaf = plan(chains, prices=prices)
+        if most is None:
+            assert leaf is None or dollars(leaf.close_limit) < 5
+            continue
+        assert leaf is not None
+        assert dollars(leaf.max_concession) == pytest.approx(most, abs=1e-4)
+        assert faults(chains, leaf, prices=prices) == []
+        dear = replace(leaf, max_concession=leaf.max_concession + usd(0.1))
+        assert any("more than they free" in fault for fault in faults(chains, dear, prices=prices))
+
+
+def test_sizes_of_a_token_are_whole_amounts_of_it() -> None:
+    """A token of 4 decimals: a leg of it is a whole number of ten-thousandths."""
+    token = replace(LISTING.collateral[token_id(A, WETH)], scale=10**14)
+    coarse = replace(LISTING, collateral={**LISTING.collateral, token_id(A, WETH): token})
+    chains = Chains().size(OWNER, A, 5).cash(OWNER, A, -25_000)
+    balances = chains.world[A].balances.set(OWNER, Map({WETH: 30_000}))
+    chains.world = {**chains.world, A: replace(chains.world[A], balances=balances)}
+    at = Setting(chains.world, marks(), Xpm(PARAMETERS, coarse), coarse, PROFILE, NOW)
+    sale = sale_of(chains.account(), at)
+    legs = {leaf.asset: leaf for leaf in leaves_of(plan_legs(sale), sale, at, NOW)}
+    sold = legs[token_id(A, WETH)]
+    assert sold.close_limit % 10**14 == 0
+    assert check_legs(list(legs.values()), chains.account(), at) == []
+    odd = {**legs, sold.asset: replace(sold, close_limit=sold.close_limit - 1)}
+    assert any("no whole amount" in fault for fault in check_legs(list(odd.values()), chains.account(), at))
 
 
 # --- what a lying planner may not do --------------------------------------------------------------------------------

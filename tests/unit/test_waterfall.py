@@ -278,7 +278,7 @@ def test_cm_43_the_deficit_is_spread_by_requirement_and_counts_collateral_in_ful
     chains.world = {**chains.world, B: replace(chains.world[B], sizes=Map({OWNER: sizes}))}
     at = setting(chains)
     sale = sale_of(chains.account(OWNER, B), at)
-    assert shortfall(sale.portfolio, sale.valuation) == usd(900)
+    assert shortfall(sale.portfolio, at.marks, at.model) == usd(900)
     rungs = waterfall(chains)
     gains = rungs.gains(sale, [LiquidationLeaf(OWNER, B, a, 1, 0, 0, 0, counterparty=OTHER) for a in (ETH, BTC)])
     assert [dollars(gains[(B, asset)]) for asset in (ETH, BTC)] == pytest.approx([300 / 5, 600 / 0.5], abs=1e-5)
