@@ -19,7 +19,7 @@ from keeper.state.world import MarginAccount
 from .exposure import Exposure, live_effects, marked_assets
 from .legs import Leg, smaller
 from .plan import Search
-from .sale import MOST_LEGS, Offered, Sale, Setting, Terms, closes, deposit_target, sale_of
+from .sale import MOST_LEGS, MOST_LINES, Offered, Sale, Setting, Terms, closes, deposit_target, sale_of
 
 _TOLERANCE = 2 * GRAIN
 """USD: two roundings of 1e-6. A target or a price may differ by it, or by 1e-9 of the account's gross notional."""
@@ -141,6 +141,11 @@ def _together(
     # A live leg on the same position is one of these: together they close what the larger may, at the worst of prices.
     fresh = [entry.effect for entry in closing if any(item.key in keys for item in entry.items)]
     older = [entry.effect for entry in closing if not any(item.key in keys for item in entry.items)]
+    lines = len(sale.subsets).bit_length() - 1 + len(fresh) + len(older)
+    if len(fresh) + len(older) > MOST_LEGS or lines > MOST_LINES:
+        return [
+            f"{len(fresh) + len(older)} legs are live, at most {MOST_LEGS}; {lines} with permits, {MOST_LINES} at most"
+        ]
     found = Exposure.of(sale.portfolio, [*fresh, *older], sale.valuation)
     equity, _, _, vectors = found.sums()
     # Costs and vectors add up: those of the legs are the same beside every subset of permits.

@@ -14,8 +14,8 @@ from keeper.clearing.check import check_legs
 from keeper.clearing.collateral import net_cash_at, short_accounts, short_since
 from keeper.clearing.legs import leaves_of
 from keeper.clearing.plan import plan_legs
-from keeper.clearing.sale import Setting, sale_of
-from keeper.clearing.waterfall import Waterfall, inventory_faults, inventory_legs, is_ripe, rung_of
+from keeper.clearing.sale import Sale, Setting, sale_of
+from keeper.clearing.waterfall import Waterfall, deficits, inventory_faults, inventory_legs, is_ripe, rung_of
 from keeper.margin.report import AccountReport
 from keeper.market.marks import Marks
 from keeper.state.batch import UNIT, LiquidationLeaf
@@ -103,17 +103,28 @@ class LegDesk:
                 legs += self._plan_account(account, waterfall, for_cash=False)
             for account in self.short:
                 legs += self._plan_account(account, waterfall, for_cash=True)
-        for chain_id in sorted(self._setting.world):
-            starts = self._attestor.batches.inventory_starts(chain_id)
-            legs += inventory_legs(self._setting, chain_id, starts, self._inventory_live)
+        for chain_id, state in sorted(self._setting.world.items()):
+            if FUND in state.sizes or FUND in state.balances:
+                starts = self._attestor.batches.inventory_starts(chain_id)
+                legs += inventory_legs(self._setting, chain_id, starts, self._attestor.live((FUND,)))
         return legs
 
+    def deficits(self) -> dict[MarginAccount, int]:
+        """What the fund is to pay by a settlement, USD 1e18: of accounts with nothing left to sell, and of those below
+        zero of which nothing may be sold on any rung: after two ramps, or at once where all is hedged."""
+        waterfall = self._waterfall()
+        stuck = [account for account in self.due if self._is_last(account) and not self._planned(account, waterfall)[1]]
+        return deficits(self._setting, stuck)
+
+    def _is_last(self, account: MarginAccount) -> bool:
+        """Whether no later rung will find anything to sell."""
+        waiting = self._attestor.batches.waiting_since(account, self._timestamp)
+        report = next(report for report in self._reports if report.account == account)
+        return report.equity < 0 and (report.maintenance_margin == 0 or is_ripe(waiting, self._setting))
+
     def _plan_account(self, account: MarginAccount, waterfall: Waterfall, *, for_cash: bool) -> list[LiquidationLeaf]:
-        batches, live = self._attestor.batches, _beside(account.account_id, waterfall.live)
-        waiting = batches.waiting_since(account, self._timestamp)
-        sale = waterfall.offer(sale_of(account, self._setting, live, for_cash=for_cash), waiting)
-        start = batches.auction_start(account, self._timestamp)
-        legs = leaves_of(plan_legs(sale), sale, self._setting, start)
+        live = _beside(account.account_id, waterfall.live)
+        sale, legs = self._planned(account, waterfall, for_cash=for_cash)
         name = "0x" + account.account_id.hex()
         faults = check_legs(legs, account, self._setting, live, for_cash=for_cash, gains=waterfall.gains(sale, legs))
         if faults:  # a plan that others would refuse costs the whole epoch
@@ -121,9 +132,8 @@ class LegDesk:
             return []
         equity = sale.final.equity
         if not legs:
-            ripe = is_ripe(waiting, self._setting)
-            event = "waterfall.nothing_left" if ripe and equity < 0 else "legs.none_safe"
-            log.warning(event, account=name, chains=account.chains, equity=equity / UNIT, waiting_since=waiting)
+            event = "waterfall.nothing_left" if self._is_last(account) else "legs.none_safe"
+            log.warning(event, account=name, chains=account.chains, equity=equity / UNIT)
         waterfall.note(legs)
         for leaf in legs:
             rung = rung_of(leaf)
@@ -142,12 +152,17 @@ class LegDesk:
                 )
         return legs
 
+    def _planned(
+        self, account: MarginAccount, waterfall: Waterfall, *, for_cash: bool = False
+    ) -> tuple[Sale, list[LiquidationLeaf]]:
+        batches, live = self._attestor.batches, _beside(account.account_id, waterfall.live)
+        sale = sale_of(account, self._setting, live, for_cash=for_cash)
+        sale = waterfall.offer(sale, batches.waiting_since(account, self._timestamp))
+        start = batches.auction_start(account, self._timestamp)
+        return sale, leaves_of(plan_legs(sale), sale, self._setting, start)
+
     def _waterfall(self) -> Waterfall:
         return Waterfall(self._setting, {r.account: r for r in self._reports}, self._attestor.all_live())
-
-    @property
-    def _inventory_live(self) -> list[LiveItem]:
-        return self._attestor.live((FUND,))
 
     # --- checking --------------------------------------------------------------------------------------------------
 
@@ -176,7 +191,7 @@ class LegDesk:
             started = self._attestor.batches.inventory_starts(leg.chain_id).get(leg.asset, self._timestamp)
             if not started <= leg.auction_start <= self._timestamp:
                 return LegFault("leg_clock", "the fund", [_clock(leg, started, self._timestamp)])
-        faults = inventory_faults(legs, self._setting, self._inventory_live)
+        faults = inventory_faults(legs, self._setting, self._attestor.live((FUND,)))
         return LegFault("leg_unsafe", "the fund", faults) if faults else None
 
     def _account_fault(

@@ -30,7 +30,7 @@ from worlds import (
     usd,
 )
 
-from keeper.attest.batch import BatchContent, batch_digest, with_roots
+from keeper.attest.batch import BatchContent, batch_digest, reports_at, with_roots
 from keeper.attest.codec import keccak
 from keeper.attest.messages import QuorumBatch
 from keeper.clearing.collateral import floors, short_accounts, short_since
@@ -39,6 +39,7 @@ from keeper.margin.report import AccountReport
 from keeper.node.attestor import Attestor, Refused
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
+from keeper.node.leg_desk import LegDesk
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
 from keeper.node.signer import LocalSigner
@@ -229,6 +230,25 @@ def test_cm_43_an_account_that_could_never_be_offered_waits_by_its_own_clock(nod
     assert [len(node.batch(NOW + seconds, chains)) for seconds in (0, 20, 39)] == [0, 0, 0]
     (leaf,) = node.batch(NOW + 40, chains)
     assert rung_of(leaf) == "fund"
+
+
+def test_cm_43_the_fund_pays_for_who_has_nothing_left_or_only_hedges(node: Node) -> None:
+    """CM-43: OTHER owes 50 and has nothing. Of OWNER's pair neither side may go, nor will it."""
+    chains = Chains().linked(OWNER, (A, B)).size(OWNER, A, 5).size(OWNER, B, -5).cash(OWNER, A, -100)
+    chains.cash(OTHER, C, -50).cash(FUND, C, 1_000)
+
+    def owed(time: int) -> tuple[int, dict[MarginAccount, int]]:
+        node.see(time, chains)
+        world = node.view.world_at(node.view.cut())
+        assert world is not None
+        reports = reports_at(world, node.view.marks(), MODEL, LISTING)
+        desk = LegDesk(node.attestor, world, node.view.marks(), reports, time)
+        return len(desk.plan()), desk.deficits()
+
+    assert owed(NOW) == (0, {chains.account(OTHER, C): usd(50), chains.account(OWNER): usd(100)})
+    # Not quite hedged: of 5.1 long 0.1 may be sold, and is; its deficit is nobody else's yet.
+    chains.size(OWNER, A, 5.1)
+    assert owed(NOW + 2) == (1, {chains.account(OTHER, C): usd(50)})
 
 
 def test_cm_43_the_fund_offers_what_it_holds_in_every_batch(node: Node) -> None:
