@@ -247,7 +247,7 @@ def test_cm_43_the_fund_pays_for_who_has_nothing_left_or_only_hedges(node: Node)
 
     assert owed(NOW) == (0, {chains.account(OTHER, C): usd(50), chains.account(OWNER): usd(100)})
     # Not quite hedged: of 5.1 long 0.1 may be sold, and is; its deficit is nobody else's yet.
-    chains.size(OWNER, A, 5.1)
+    chains.size(OWNER, A, 5.1).cash(OWNER, A, -400)
     assert owed(NOW + 2) == (1, {chains.account(OTHER, C): usd(50)})
 
 
