@@ -171,10 +171,12 @@ def _excessive(legs: Sequence[Leg], sale: Sale) -> list[str]:
         if less is None:
             continue
         rest = [other if other is not leg else less for other in legs]
-        if search.restores(rest) and search.allows(rest):
-            faults.append(f"{name}: closing {less.size / UNIT:g} of {leg.size / UNIT:g} restores the account already")
-        elif not restored and not search.frees(legs, leg):
-            faults.append(
-                f"{name}: closing {leg.size / UNIT:g} frees no more than it costs beyond {less.size / UNIT:g}"
-            )
+        # A smaller leg that is not allowed, for the flat fee's sake, is no alternative.
+        if search.restores(rest):
+            if search.allows(rest):
+                part = f"{less.size / UNIT:g} of {leg.size / UNIT:g}"
+                faults.append(f"{name}: closing {part} restores the account already")
+        elif not restored and not search.frees(legs, leg) and search.allows(rest):
+            part = f"{leg.size / UNIT:g} frees no more than it costs beyond {less.size / UNIT:g}"
+            faults.append(f"{name}: closing {part}")
     return faults

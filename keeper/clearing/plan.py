@@ -27,6 +27,8 @@ from .legs import Leg, Plan, smaller
 from .sale import LOT, SLACK, Offered, Sale, subset_rows
 
 _STEPS = 16
+_FINEST = 3
+"""Steps are sixteenths of a position, of that, and so on: how often."""
 _NOISE = 1e-9
 _PASSES = 4
 """Cutting one leg may allow another to be cut further."""
@@ -64,6 +66,8 @@ class Search:
         self.equity = float(subsets.equity[0])
         self.fixed = sale.valuation.scenario_pnl(list(sale.fixed))
         self.fixed_costs = [-sale.valuation.equity(effect) / (EXACT * UNIT) for effect in sale.fixed]
+        self.fineness = dict.fromkeys(sale.offered, 0)
+        self.barred: set[Offered] = set()
         self.sizes: dict[Offered, int] = {}
         self.found: list[Leg] = []
         """Those sizes, priced."""
@@ -79,28 +83,49 @@ class Search:
         self.drop()
 
     def grow(self, offered: Sequence[Offered]) -> bool:
-        """One step of the greedy search; False where none is left that is allowed and helps."""
+        """One turn of the greedy search; False where nothing is left that is allowed and helps."""
         used = {*self.sizes, *(p for p in self.sale.offered if p.standing)}
         room = len(used) < self.sale.most_legs
-        candidates = [p for p in offered if self.sizes.get(p, 0) < p.whole and (p in used or room)]
-        if not candidates:
-            return False
+        while True:
+            candidates = [
+                p
+                for p in offered
+                if (p in used or room)
+                and self.sizes.get(p, 0) < p.whole
+                and self.fineness[p] <= _FINEST
+                and p not in self.barred
+            ]
+            if not candidates:
+                return False
+            if self._turn(candidates):
+                return True
+
+    def _turn(self, candidates: Sequence[Offered]) -> bool:
+        """Grow the best candidate that is allowed. The steps of those before it become finer: a hedge of a fifteenth
+        leaves less than a sixteenth to close."""
         grown = [self._steps_of(p, 1)[0] for p in candidates]
         gains = self._gains(candidates, [[size] for size in grown])[:, 0]
         alone = self._alone(candidates, grown)
         order = np.argsort(-gains, kind="stable").tolist()
         for place, number in enumerate(order):
             position = candidates[number]
-            if gains[number] <= 0 or not alone[number]:
-                continue
             next_best = gains[order[place + 1]] if place + 1 < len(order) else 0.0
-            if self._take(position, self._run_of(position, float(next_best))):
+            helps = gains[number] > 0
+            if helps and alone[number] and self._take(position, self._run_of(position, float(next_best))):
+                # What was of no use before may hedge less now; what is not allowed stays so in most corners.
+                self.fineness = {p: min(fine, _FINEST) for p, fine in self.fineness.items()}
                 return True
+            if helps and self.fineness[position] == _FINEST:
+                self.barred.add(position)
+            self.fineness[position] += 1
         return False
 
     def _take(self, position: Offered, steps: list[int]) -> bool:
         """Grow a position by as many of these steps as are allowed: all, or else found by halving."""
         low, high = -1, len(steps)
+        # Of a leg that pays its fee already the first step is the easiest; a new one may need a size that does.
+        if position in self.sizes and self.priced(self.sizes | {position: steps[0]}) is None:
+            return False
         at = high - 1
         while low < high - 1:
             sizes = self.sizes | {position: steps[at]}
@@ -110,9 +135,12 @@ class Search:
             else:
                 low, best = at, (sizes, legs)
             at = (low + high) // 2
-        if low >= 0:
-            self.sizes, self.found = best
-        return low >= 0
+        if low < 0:
+            return False
+        self.sizes, self.found = best
+        if low == len(steps) - 1 == _STEPS - 1:
+            self.fineness[position] = max(0, self.fineness[position] - 1)
+        return True
 
     def _run_of(self, position: Offered, other: float) -> list[int]:
         """The sizes after each step of this position, one after the other, while better than `other`."""
@@ -123,7 +151,7 @@ class Search:
 
     def _steps_of(self, position: Offered, count: int) -> list[int]:
         """The next sizes; what a live leg may close anyway is the first."""
-        step = position.whole // _STEPS + 1
+        step = position.whole // _STEPS ** (1 + self.fineness[position]) + 1
         first = max(self.sizes.get(position, 0) + step, position.standing)
         return [position.lots(first + k * step) for k in range(count)]
 
@@ -151,17 +179,14 @@ class Search:
         return found
 
     def _alone(self, candidates: Sequence[Offered], sizes: Sequence[int]) -> list[bool]:
-        """Whether each could be filled by itself in the final state: who cannot is in no plan."""
+        """Whether each could be filled by itself in the final state, fees aside: who cannot is in no plan."""
         subsets = self.sale.subsets
         parts = [max(size, p.standing) / UNIT for p, size in zip(candidates, sizes, strict=True)]
         rows = np.array([part * self.rows[p] for p, part in zip(candidates, parts, strict=True)])
         after = self._required(self.base - rows)[1]
         left = subsets.spare[0] + subsets.share[0] * (subsets.maintenance[0] - after)
-        costs = [
-            part * self.drags[p] + self.sale.fee(p, size) / UNIT
-            for p, size, part in zip(candidates, sizes, parts, strict=True)
-        ]
-        return [bool(ok) for ok in left - np.array(costs) >= SLACK]
+        costs = [part * self.drags[p] for p, part in zip(candidates, parts, strict=True)]
+        return [bool(ok) for ok in left >= np.array(costs)]
 
     def drop(self) -> None:
         """Leave out what is not needed, the dearest first, and close no more than restores."""
@@ -210,7 +235,11 @@ class Search:
             return legs
         most = _first(last, idle)
         found = self._with(legs, position, most) if most else [leg for p, leg in legs.items() if p != position]
-        return {leg.position: leg for leg in found} if not found or self.allows(found) else legs
+        if found and not self.allows(found):
+            # As small as is allowed: the flat fee of a leg wants a size that is worth it.
+            most += 1 + _first(last - most - 1, lambda k: self.allows(self._with(legs, position, most + k + 1)))
+            found = self._with(legs, position, most)
+        return {leg.position: leg for leg in found}
 
     def _with(self, legs: dict[Offered, Leg], position: Offered, lots: int) -> list[Leg]:
         """The legs, that of `position` of so many lots."""

@@ -234,6 +234,22 @@ def test_of_a_partly_hedged_pair_only_the_open_part_is_sold() -> None:
     assert "closing 1.38415 frees no more than it costs beyond 1.3703" in fault
 
 
+def test_a_small_open_part_of_a_large_hedge_is_found() -> None:
+    """CM-41: 5.1 long against 5 short: of 0.1 the requirement is 42, a sixteenth of the position would overshoot it."""
+    chains = Chains().size(OWNER, A, 5.1).size(OWNER, B, -5).cash(OWNER, A, 20 - 300).linked(OWNER, (A, B))
+    leaf = planned(chains)
+    assert leaf.chain_id == A
+    # 20 − 42 s − 1 ≥ 53.4 − 534 s.
+    assert dollars(leaf.close_limit) == pytest.approx(34.4 / 492, abs=2e-6)
+
+
+def test_a_leg_large_enough_to_pay_its_fee_is_found() -> None:
+    """CM-41: with 3 of 2,100 a unit frees q · 420 = 0.6: only more than 1.7 units pay the flat fee of 1."""
+    leaf = planned(long_five(3))
+    assert dollars(leaf.close_limit) == 5
+    assert dollars(leaf.max_concession) == pytest.approx(2 / 5, abs=1e-4)
+
+
 def test_a_short_hedged_by_collateral_is_not_bought_back_first() -> None:
     # Short 5 ETH against 5 WETH, long 1 BTC: the BTC leg relieves more, the ETH leg would unhedge the WETH.
     chains = (

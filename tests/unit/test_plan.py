@@ -307,7 +307,7 @@ def closing(s: Sale, leg: Leg, size: int, concession: int) -> Effect:
 
 
 def test_twenty_positions_over_three_chains_beside_three_permits_are_planned_at_once() -> None:
-    """In well under a tenth of a second each, as the median of eight books: two cores may be busy with other tests."""
+    """In less than a tenth of a second of processor time: the median of eight books."""
     seconds = []
     for seed in range(8):
         random = np.random.default_rng(seed)
@@ -315,9 +315,9 @@ def test_twenty_positions_over_three_chains_beside_three_permits_are_planned_at_
         held = {key: float(random.uniform(-10, 10)) for key in keys}
         at, account = account_of(held, 0.7)
         live: list[LiveItem] = [trade(float(random.uniform(-3, 3)), chain_id=A) for _ in range(3)]
-        began = time.perf_counter()
+        began = time.process_time()
         s = sale_of(account, at, live)
         plan = plan_legs(s)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         assert check_legs(leaves_of(plan, s, at, NOW), account, at, live) == []
-    assert sorted(seconds)[4] < 0.2
+    assert sorted(seconds)[4] < 0.1
