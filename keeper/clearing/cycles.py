@@ -14,7 +14,6 @@ from eth_hash.backends.pysha3 import keccak256
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.portfolio import portfolio
-from keeper.margin.report import AccountReport
 from keeper.margin.valuation import EXACT, Valuation
 from keeper.market.marks import Marks
 from keeper.state.batch import SettlementLeaf
@@ -76,12 +75,12 @@ class Books:
         marks: Marks,
         model: MarginModel,
         listing: Listing,
-        reports: Sequence[AccountReport],
+        deficits: Mapping[MarginAccount, int],
     ) -> Books:
-        """Of holdings at a cut; `signed` are all entries whose application may not be final, `reports` are of the
-        holdings with what is pending."""
+        """Of holdings at a cut; `signed` are all entries whose application may not be final, `deficits` what the fund
+        is to pay with all that is pending (`waterfall.deficits`)."""
         pending = with_pending(world, signed, listing)
-        found = ledgers(world, signed, deficits_of(world, reports, listing))
+        found = ledgers(world, signed, deficits)
         held = {
             (ledger.account, chain_id): portfolio(world, listing, MarginAccount(ledger.account.account_id, (chain_id,)))
             for ledger in found
@@ -130,15 +129,6 @@ def cover_number(account: AccountId, epoch: int) -> int:
 def newest_offsets(entries: Iterable[SettlementLeaf]) -> int:
     """The epoch of the newest cycle of offsets among these entries, 0 where there is none."""
     return max((leaf.cycle for leaf in entries if leaf.cycle < _COVERS), default=0)
-
-
-def deficits_of(world: World, reports: Iterable[AccountReport], listing: Listing) -> dict[MarginAccount, int]:
-    """What accounts owe that have nothing left to sell: no position, no collateral, equity below zero."""
-    return {
-        report.account: -report.equity
-        for report in reports
-        if report.equity < 0 and not portfolio(world, listing, report.account).assets
-    }
 
 
 def settlement_faults(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keeper.clearing.plan import MOST_LEGS
+from keeper.clearing.sale import MOST_LEGS
 
 from .requirement import Floats, Requirements
 

@@ -8,27 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import DEPLOYMENT, LISTING, MODEL, NOW, OWNER, A, B, C, Chains, marks, report_of, usd, usdc
 
-from keeper.attest.batch import reports_at
 from keeper.clearing.cycles import (
     Books,
-    deficits_of,
     missing_entries,
     settlement_faults,
     terms_of,
     with_pending,
 )
+from keeper.clearing.sale import Setting
 from keeper.clearing.settlement import Cycle
+from keeper.clearing.waterfall import deficits
 from keeper.state.batch import SettlementLeaf
 from keeper.state.ids import FUND, transfer_id
-from keeper.state.world import World
+from keeper.state.world import MarginAccount, World
 
 TERMS = terms_of(DEPLOYMENT.profile)
 EPOCH = NOW // 2
 
 
 def books(world: World, signed: tuple[SettlementLeaf, ...] = ()) -> Books:
-    reports = reports_at(with_pending(world, signed, LISTING), marks(), MODEL, LISTING)
-    return Books.at(world, signed, marks(), MODEL, LISTING, reports)
+    pending = with_pending(world, signed, LISTING)
+    return Books.at(world, signed, marks(), MODEL, LISTING, owed(pending))
+
+
+def owed(world: World) -> dict[MarginAccount, int]:
+    return deficits(Setting(world, marks(), MODEL, LISTING, DEPLOYMENT.profile, NOW))
 
 
 def lost_on_b() -> World:
@@ -125,8 +129,7 @@ def test_cm_50_lies_in_a_cycle_are_found_and_a_carried_one_is_judged_by_its_sums
 
 def test_cm_43_the_fund_pays_what_an_account_with_nothing_left_owes() -> None:
     chains = Chains().cash(OWNER, A, -250).cash(FUND, A, 1_000)
-    reports = reports_at(chains.world, marks(), MODEL, LISTING)
-    assert list(deficits_of(chains.world, reports, LISTING).values()) == [usd(250)]
+    assert list(owed(chains.world).values()) == [usd(250)]
     cycle = planned(chains.world)
     assert {(leaf.account_id, leaf.chain_id): leaf.cash_delta for leaf in cycle.entries} == {
         (OWNER, A): usd(250),
@@ -138,7 +141,7 @@ def test_cm_43_the_fund_pays_what_an_account_with_nothing_left_owes() -> None:
     assert again == cycle
     # With a position left it is the auction's turn first.
     held = chains.size(OWNER, A, 0.01).world
-    assert deficits_of(held, reports_at(held, marks(), MODEL, LISTING), LISTING) == {}
+    assert owed(held) == {}
 
 
 @given(
