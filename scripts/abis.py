@@ -1,7 +1,7 @@
 """Compile what changed and write the ABI of every contract to keeper/abi: `ape run abis`.
 
-Interfaces and the clearing house's parts are left out, their contracts say the same; the libraries of errors and events are in, so that a reader can
-name any of them.
+Interfaces and the clearing house's parts are left out, their contracts say the same; the libraries of errors and events
+are in, so that a reader can name any of them.
 """
 
 from __future__ import annotations
