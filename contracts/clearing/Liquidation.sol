@@ -60,8 +60,8 @@ abstract contract Liquidation is Ledger {
         if (counterparty != AccountLib.FUND) _checkCounterparty(leg, size);
 
         _close(leg, size);
-        _deliver(leg, counterparty, size, leg.markPrice);
         emit Events.Deleveraged(leg.accountId, leg.asset, counterparty, _closing(leg, size), leg.markPrice);
+        _deliver(leg, counterparty, size, leg.markPrice);
     }
 
     // --- checks ----------------------------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ abstract contract Liquidation is Ledger {
         uint256 toFund = size.mulDiv(concession, UNIT).mulDiv(FUND_SHARE, UNIT);
         _pay(leg.accountId, taker, flatFee);
         _pay(taker, AccountLib.FUND, toFund);
-        _deliver(leg, taker, size, price);
         emit Events.Liquidated(leg.accountId, leg.asset, taker, _closing(leg, size), price, concession, flatFee, toFund);
+        _deliver(leg, taker, size, price);
     }
 
     /// @dev `size` goes from the account to `to` at `price`; of a token, what its decimals can say.

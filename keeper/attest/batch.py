@@ -212,7 +212,7 @@ def structural_faults(content: BatchContent, deployment: Deployment) -> list[str
         faults.append("the marks are not those of the listed assets")
     faults += _input_form(content, deployment)
     accounts = [(leaf.account_id, leaf.chain_id) for leaf in content.accounts]
-    legs = [(leg.account_id, leg.chain_id, leg.asset, leg.counterparty) for leg in content.legs]
+    legs = [(leg.account_id, leg.chain_id, leg.asset) for leg in content.legs]
     entries = [(leaf.cycle, leaf.account_id, leaf.chain_id) for leaf in content.settlements]
     for wrong, message in (
         (len(set(accounts)) != len(accounts), "two account leaves for one account and chain"),

@@ -1,7 +1,8 @@
 """Folding the contracts' events into a chain's state.
 
 The `…Set` events carry the value after the change, so folding is assignment: the same logs give the same state in
-whatever ranges they arrive. Words are sliced directly; a general decoder takes many times as long.
+whatever ranges they arrive. Only what a position cost is summed up, from the events that say why it changed. Words are
+sliced directly; a general decoder takes many times as long.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from immutables import Map
 
-from keeper.state.ids import AccountId, Address, AssetId
+from keeper.state.batch import UNIT
+from keeper.state.ids import ZERO32, AccountId, Address, AssetId, is_token
 from keeper.state.world import BlockRef, ChainState, FundingIndex, Owed, Reservation
 
 from .abi import topic
@@ -47,6 +49,7 @@ class _Fold:
         self.funding = state.funding.mutate()
         self.funding_paid = state.funding_paid.mutate()
         self.settlement_prices = state.settlement_prices.mutate()
+        self.costs = state.costs.mutate()
         self.posted = (state.posted_epoch, state.posted_digest, state.posted_timestamp)
 
     def finish(self, state: ChainState, block: BlockRef) -> ChainState:
@@ -70,6 +73,7 @@ class _Fold:
             funding=self.funding.finish(),
             funding_paid=self.funding_paid.finish(),
             settlement_prices=self.settlement_prices.finish(),
+            costs=self.costs.finish(),
             posted_epoch=epoch,
             posted_digest=digest,
             posted_timestamp=timestamp,
@@ -198,6 +202,56 @@ def _settlement_price(fold: _Fold, topics: list[bytes], data: bytes) -> None:
     fold.settlement_prices[AssetId(topics[1])] = _word(data, 0)
 
 
+def _matched(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    asset, maker, taker = AssetId(topics[1]), AccountId(topics[2]), AccountId(topics[3])
+    size, price = _signed(data, 0), _word(data, 1)
+    _exchanged(fold, asset, ((maker, size), (taker, -size)), price)
+
+
+def _closed_out(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    """Liquidated or Deleveraged: `size` is what was added to the account, and taken from the other."""
+    account, asset, other = AccountId(topics[1]), AssetId(topics[2]), AccountId(topics[3])
+    if not is_token(asset):
+        size, price = _signed(data, 0), _word(data, 1)
+        _exchanged(fold, asset, ((account, size), (other, -size)), price)
+
+
+def _moved(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    source, target, asset = AccountId(topics[1]), AccountId(topics[2]), AssetId(topics[3])
+    amount, price = _signed(data, 0), _word(data, 1)
+    if asset == ZERO32:
+        return
+    # What is moved keeps what it cost: nobody leaves a profit behind by moving to another account of his own.
+    before = _size(fold, source, asset) + amount
+    if before * amount > 0 and abs(amount) <= abs(before):
+        price = fold.costs.get((source, asset), before * price // UNIT) * UNIT // before
+    _exchanged(fold, asset, ((source, -amount), (target, amount)), price)
+
+
+def _settled(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.costs.pop((AccountId(topics[1]), AssetId(topics[2])), None)
+
+
+def _exchanged(fold: _Fold, asset: AssetId, changes: Iterable[tuple[AccountId, int]], price: int) -> None:
+    """Book what positions cost; their sizes are those after the change. Average cost, rounded down."""
+    for account, change in changes:
+        after = _size(fold, account, asset)
+        before, key = after - change, (account, asset)
+        cost = fold.costs.get(key, 0)
+        if before * after <= 0:
+            cost = after * price // UNIT
+        elif abs(after) > abs(before):
+            cost += change * price // UNIT
+        else:
+            cost = cost * after // before
+        _put(fold.costs, key, cost)
+
+
+def _size(fold: _Fold, account: AccountId, asset: AssetId) -> int:
+    sizes = fold.sizes.get(account)
+    return 0 if sizes is None else sizes.get(asset, 0)
+
+
 _Handler = Callable[[_Fold, list[bytes], bytes], None]
 
 
@@ -221,6 +275,11 @@ def _handlers() -> Mapping[str, _Handler]:
         "FundingIndexSet": _funding,
         "FundingPaidSet": _funding_paid,
         "SettlementPriceSet": _settlement_price,
+        "Matched": _matched,
+        "Liquidated": _closed_out,
+        "Deleveraged": _closed_out,
+        "Moved": _moved,
+        "Settled": _settled,
     }
     return {"0x" + topic(name).hex(): handler for name, handler in by_name.items()}
 

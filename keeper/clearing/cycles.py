@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from eth_hash.backends.pysha3 import keccak256
+
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.portfolio import portfolio
-from keeper.margin.report import AccountReport
 from keeper.margin.valuation import EXACT, Valuation
 from keeper.market.marks import Marks
 from keeper.state.batch import SettlementLeaf
@@ -22,6 +23,10 @@ from keeper.state.world import MarginAccount, World
 
 from .settlement import Cycle, Ledger, Terms, Vault, cover, is_applied, is_shipment, ledgers, plan, unapplied, vaults
 from .settlement_checks import broken
+
+_COVERS = 2**52
+"""Numbers from here on are those of the fund's payments."""
+_COVER_EPOCHS = 64
 
 
 def terms_of(profile: Profile) -> Terms:
@@ -70,11 +75,12 @@ class Books:
         marks: Marks,
         model: MarginModel,
         listing: Listing,
-        reports: Sequence[AccountReport],
+        deficits: Mapping[MarginAccount, int],
     ) -> Books:
-        """Of holdings at a cut; `signed` are all entries whose application may not be final, `reports` are of the
-        holdings with what is pending."""
-        found = ledgers(world, signed, deficits_of(world, reports, listing))
+        """Of holdings at a cut; `signed` are all entries whose application may not be final, `deficits` what the fund
+        is to pay with all that is pending (`waterfall.deficits`)."""
+        pending = with_pending(world, signed, listing)
+        found = ledgers(world, signed, deficits)
         held = {
             (ledger.account, chain_id): portfolio(world, listing, MarginAccount(ledger.account.account_id, (chain_id,)))
             for ledger in found
@@ -83,7 +89,8 @@ class Books:
         }
         valuation = Valuation.of(marks, model, {asset for book in held.values() for asset in book.positions})
         valued = [
-            ledger
+            # The fund pays many accounts at once: what it may spend is what it has beside all that it promised.
+            replace(ledger, may_enter=True, cash={c: pending[c].cash.get(FUND, 0) for c in ledger.account.chains})
             if ledger.account.account_id == FUND
             else replace(
                 ledger,
@@ -93,25 +100,35 @@ class Books:
         ]
         return cls(valued, vaults(world, listing, signed))
 
-    def next_cycle(self, number: int, terms: Terms) -> Cycle | None:
-        """The fund pays what accounts with nothing left lack; else values are offset. None where neither is due."""
-        fund = {
-            chain_id: cash
-            for ledger in self.ledgers
-            if ledger.account.account_id == FUND and ledger.may_enter
-            for chain_id, cash in ledger.cash.items()
-        }
+    def next_cycles(self, epoch: int, terms: Terms) -> list[Cycle]:
+        """The fund pays what accounts with nothing left lack, a cycle each; values of the others are offset in one."""
+        fund = {c: cash for each in self.ledgers if each.account.account_id == FUND for c, cash in each.cash.items()}
         owners = [ledger for ledger in self.ledgers if ledger.account.account_id != FUND]
-        return cover(owners, fund, number, terms) or plan(owners, self.vaults, number, terms)
+        cycles = []
+        for ledger in sorted(owners, key=lambda each: (each.deficit, each.account.account_id)):
+            paid = cover([ledger], fund, cover_number(ledger.account.account_id, epoch), terms)
+            if paid is not None:
+                cycles.append(paid)
+                for leaf in paid.entries:
+                    if leaf.account_id == FUND:
+                        fund[leaf.chain_id] += leaf.cash_delta
+        covered = {leaf.account_id for cycle in cycles for leaf in cycle.entries}
+        offset = plan([o for o in owners if o.account.account_id not in covered], self.vaults, epoch, terms)
+        return cycles if offset is None else [*cycles, offset]
 
 
-def deficits_of(world: World, reports: Iterable[AccountReport], listing: Listing) -> dict[MarginAccount, int]:
-    """What accounts owe that have nothing left to sell: no position, no collateral, equity below zero."""
-    return {
-        report.account: -report.equity
-        for report in reports
-        if report.equity < 0 and not portfolio(world, listing, report.account).assets
-    }
+def cover_number(account: AccountId, epoch: int) -> int:
+    """The number of the cycle by which the fund pays an account: the same for two minutes whoever proposes it.
+
+    Two proposers that each found a minority for the same payment have found one for the same leaf, and no chain takes
+    it twice. Cycles of offsets have their epoch as number, far below.
+    """
+    return _COVERS | (epoch // _COVER_EPOCHS % 2**16) << 32 | int.from_bytes(keccak256(account)[:4], "big")
+
+
+def newest_offsets(entries: Iterable[SettlementLeaf]) -> int:
+    """The epoch of the newest cycle of offsets among these entries, 0 where there is none."""
+    return max((leaf.cycle for leaf in entries if leaf.cycle < _COVERS), default=0)
 
 
 def settlement_faults(
@@ -124,8 +141,8 @@ def settlement_faults(
 ) -> list[str]:
     """What is wrong with the entries of a proposed batch that this attestor does not know yet; empty where nothing.
 
-    Cycles before number `newest` were signed by others and are carried. Each unknown cycle is judged by itself, in
-    ascending order of numbers, and an account enters one of them only.
+    Cycles before number `newest`, the epoch of the batch, were signed by others and are carried. Each unknown cycle is
+    judged by itself, in ascending order of numbers, and an account enters one of them only.
     """
     places = {(leaf.cycle, leaf.account_id, leaf.chain_id): leaf for leaf in known}
     fresh = [leaf for leaf in proposed if places.get((leaf.cycle, leaf.account_id, leaf.chain_id)) != leaf]
@@ -134,16 +151,28 @@ def settlement_faults(
         for leaf in fresh
         if (leaf.cycle, leaf.account_id, leaf.chain_id) in places or leaf not in unapplied([leaf], world)
     ]
-    entered: set[AccountId] = set()
+    entered: dict[tuple[AccountId, int], int] = {}
     for number in sorted({leaf.cycle for leaf in fresh}):
         group = [leaf for leaf in fresh if leaf.cycle == number]
-        ready = [
-            replace(ledger, may_enter=ledger.may_enter and ledger.account.account_id not in entered)
-            for ledger in books.ledgers
-        ]
+        ready = [_after(ledger, entered) for ledger in books.ledgers]
         faults += broken(group, ready, books.vaults, terms, number - 1, carried=number < newest)
-        entered |= {leaf.account_id for leaf in group}
+        for leaf in group:
+            key = (leaf.account_id, leaf.chain_id)
+            entered[key] = entered.get(key, 0) + leaf.cash_delta
+        if number >= _COVERS and number not in {cover_number(leaf.account_id, newest) for leaf in group} | {
+            cover_number(leaf.account_id, newest - _COVER_EPOCHS) for leaf in group
+        }:
+            faults.append(f"cycle {number}: not the number of a payment to any of its accounts")
     return faults
+
+
+def _after(ledger: Ledger, entered: Mapping[tuple[AccountId, int], int]) -> Ledger:
+    """A ledger beside the cycles judged already: the fund has paid, others may not enter again."""
+    account = ledger.account.account_id
+    if account == FUND:
+        return replace(ledger, cash={c: cash + entered.get((FUND, c), 0) for c, cash in ledger.cash.items()})
+    again = any((account, chain_id) in entered for chain_id in ledger.account.chains)
+    return replace(ledger, may_enter=ledger.may_enter and not again)
 
 
 def missing_entries(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.market.marks import Marks
 from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Withdraw
-from keeper.state.batch import UNIT
+from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Profile
 from keeper.state.ids import ZERO32, AssetId, is_token, token_id
 from keeper.state.live import LegItem, PermitItem
@@ -179,8 +179,21 @@ def leg_side(leg: LegItem) -> int:
     return 1 if leg.leaf.close_limit > 0 else -1
 
 
+def concession_at(leg: LiquidationLeaf, time: int, ramp_seconds: int) -> int:
+    """What a leg concedes per unit at a block's time, USD 1e18: from 0 to its most in `ramp_seconds`, rounded down.
+
+    The chain starts the clock later than the leg says after a time without batches.
+    """
+    return leg.max_concession * min(max(0, time - leg.auction_start), ramp_seconds) // ramp_seconds
+
+
 def leg_remaining(leg: LegItem, state: ChainState) -> int:
-    """Size that a leg may still close by its cumulative counter (CM-40)."""
+    """Size that a leg may still close by its cumulative counter (CM-40).
+
+    Nothing once the account's deposits on its chain have reached the target: they only grow, so the leg is void.
+    """
+    if state.deposited.get(leg.leaf.account_id, 0) >= leg.leaf.deposit_target:
+        return 0
     closed = state.closed.get((leg.leaf.account_id, leg.leaf.asset), 0)
     return max(0, abs(leg.leaf.close_limit) - closed)
 
@@ -192,7 +205,7 @@ def legs_effect(
 
     Legs of successive batches on one position share its cumulative counter, so together they close what the largest
     of them may. `legs` have one account, chain, asset and side; `reachable` is the largest size that the position can
-    have on that side. A part of the fill is a part of the effect.
+    have on that side. A part of the fill is a part of the effect. A leg that names its counterparty has no flat fee.
     """
     side = leg_side(legs[0])
     size = min(max(leg_remaining(leg, state) for leg in legs), reachable)
@@ -200,12 +213,31 @@ def legs_effect(
         return Effect()
     prices = [max(0, leg.leaf.mark_price - side * leg.leaf.max_concession) for leg in legs]
     price = min(prices) if side > 0 else max(prices)
-    fee = _ceil(profile.flat_fee * size, min(abs(leg.leaf.close_limit) for leg in legs))
+    auctioned = [abs(leg.leaf.close_limit) for leg in legs if leg.leaf.counterparty == ZERO32]
+    fee = _ceil(profile.flat_fee * size, min(auctioned)) if auctioned else 0
     leaf = legs[0].leaf
     if is_token(leaf.asset):
         return Effect(cash=size * price // UNIT - fee, collateral={leaf.asset: -size})
     closing = fill(leaf.asset, -side * size, price, fee)
     return replace(closing, funding=touches.worst(leaf.chain_id, leaf.asset, -side * size))
+
+
+def counterparty_effect(
+    legs: Sequence[LegItem], state: ChainState, reachable: int | None, touches: Touches = UNTOUCHED
+) -> Effect:
+    """What live legs on one position of somebody else, all of which name this account, together do to it.
+
+    It takes what they close, at the worst of their prices. `reachable` is the largest size that its own position on the
+    other side can have, which the contract wants; None for the fund, which takes whatever it holds.
+    """
+    leaf, side = legs[0].leaf, leg_side(legs[0])
+    size = max(leg_remaining(leg, state) for leg in legs)
+    size = size if reachable is None else min(size, reachable)
+    if size <= 0:
+        return Effect()
+    prices = [leg.leaf.mark_price for leg in legs]
+    effect = taken(leaf.asset, side * size, max(prices) if side > 0 else min(prices))
+    return replace(effect, funding=touches.worst(leaf.chain_id, leaf.asset, side * size) if effect.positions else 0)
 
 
 def _withdraw(action: Withdraw, chain_id: int, listing: Listing) -> Effect:

@@ -20,7 +20,7 @@ from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd, floo
 from keeper.state.actions import Move, Takeover
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Profile
-from keeper.state.ids import AccountId, AssetId, is_token
+from keeper.state.ids import FUND, ZERO32, AccountId, AssetId, is_token
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import ChainState, MarginAccount, World
 
@@ -29,6 +29,7 @@ from .effects import (
     Effect,
     TakeoverTerms,
     Touches,
+    counterparty_effect,
     effect_of,
     is_cash,
     leg_remaining,
@@ -225,23 +226,40 @@ def live_effects(
                 if not effect.nothing:
                     permits.append((item.chain_id, LiveEffect(effect, (item,))))
     changes = [*((chain_id, entry.effect) for chain_id, entry in permits), *adding]
-    groups: dict[tuple[int, AssetId, int], list[LegItem]] = {}
-    for leg in legs:
-        leaf = leg.leaf
-        if leaf.account_id == account.account_id and leaf.chain_id in account.chains and leaf.chain_id in world:
-            groups.setdefault((leaf.chain_id, leaf.asset, leg_side(leg)), []).append(leg)
-    found = [entry for _, entry in permits]
-    for (chain_id, asset, side), group in sorted(groups.items()):
+
+    def reachable(chain_id: int, asset: AssetId, side: int) -> int:
         position = held_on(world[chain_id], account.account_id, asset, listing)
         grown = sum(
             max(0, side * (e.positions.get(asset, 0) + e.collateral.get(asset, 0)))
             for chain, e in changes
             if chain == chain_id
         )
-        effect = legs_effect(group, world[chain_id], max(0, side * position + grown), profile, touches)
+        return max(0, side * position + grown)
+
+    found = [entry for _, entry in permits]
+    here = [leg for leg in legs if leg.leaf.chain_id in account.chains and leg.leaf.chain_id in world]
+    for (chain_id, _, asset, side), group in _grouped(here, account.account_id, liquidated=True):
+        effect = legs_effect(group, world[chain_id], reachable(chain_id, asset, side), profile, touches)
+        if not effect.nothing:
+            found.append(LiveEffect(effect, tuple(group)))
+    for (chain_id, _, asset, side), group in _grouped(here, account.account_id, liquidated=False):
+        most = None if account.account_id == FUND else reachable(chain_id, asset, -side)
+        effect = counterparty_effect(group, world[chain_id], most, touches)
         if not effect.nothing:
             found.append(LiveEffect(effect, tuple(group)))
     return found
+
+
+def _grouped(
+    legs: Iterable[LegItem], account: AccountId, *, liquidated: bool
+) -> list[tuple[tuple[int, AccountId, AssetId, int], list[LegItem]]]:
+    """The legs that close positions of the account, or that name it as counterparty, by position and side."""
+    groups: dict[tuple[int, AccountId, AssetId, int], list[LegItem]] = {}
+    for leg in legs:
+        leaf = leg.leaf
+        if (leaf.account_id if liquidated else leaf.counterparty) == account:
+            groups.setdefault((leaf.chain_id, leaf.account_id, leaf.asset, leg_side(leg)), []).append(leg)
+    return sorted(groups.items(), key=lambda entry: entry[0])
 
 
 def takeover_terms(
@@ -277,12 +295,13 @@ def marked_assets(items: Iterable[LiveItem]) -> list[AssetId]:
 
 
 def legs_for(item: PermitItem, legs: Iterable[LegItem]) -> list[LegItem]:
-    """The legs that a takeover may execute against."""
+    """The legs that a takeover may execute against: none that names its counterparty."""
     action = item.action
     if not isinstance(action, Takeover):
         return []
-    wanted = (action.liquidated, item.chain_id, action.asset)
-    return [leg for leg in legs if (leg.leaf.account_id, leg.leaf.chain_id, leg.leaf.asset) == wanted]
+    wanted = (action.liquidated, item.chain_id, action.asset, ZERO32)
+    leaves = ((leg, leg.leaf) for leg in legs)
+    return [leg for leg, leaf in leaves if (leaf.account_id, leaf.chain_id, leaf.asset, leaf.counterparty) == wanted]
 
 
 def held_on(state: ChainState, account: AccountId, asset: AssetId, listing: Listing) -> int:

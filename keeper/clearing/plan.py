@@ -1,285 +1,387 @@
 """The liquidation plan: which positions of an account are closed, on which chains, and at what worst price.
 
-At most eight legs that together bring equity to initial margin at little cost, such that no fill of any of them, alone
-or with others, in part or in full, makes the account worse (CM-41). With q = equity ÷ maintenance margin before, a set
-of fills may cost, concessions and flat fees together, at most
-
-    q · relief           where equity ≥ 0,
-    relief               where equity < 0,
-
-with relief the maintenance margin that they free. Requirements are convex in the fills and costs are linear, so the
-corners decide, each leg filled in full or not at all: at most 256, computed as one matrix. A leg that would strip a
-hedge frees less than nothing in the corner where it is alone, so that opposite legs shrink together or not at all.
+At most eight legs over all chains that together bring equity to initial margin at little cost, such that no fill of any
+of them, alone or with others and with whatever else is live, in part or in full, makes the account worse (CM-41;
+`sale.py` has the rule). A leg that would strip a hedge frees less than nothing in the corner where it is alone, so that
+opposite legs shrink together or not at all.
 
 Greedy: in each step that position grows by a sixteenth of itself whose growth frees most initial margin for its cost,
-if the corners allow it; the last steps are cut back to what is needed. An insolvent account is closed as far as its
-corners allow.
+if the corners allow it; then every leg is cut back to the least that still restores. Collateral is sold where positions
+alone do not restore. An insolvent account is closed as far as its corners allow. Corners are first those without any
+live permit; a subset of permits that the result does not pass joins them, and the search begins again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keeper.margin.model import Floats
-from keeper.margin.parameters import BASIS
-from keeper.margin.portfolio import Portfolio
-from keeper.margin.valuation import EXACT, Valuation, ceil_usd
+from keeper.margin.valuation import EXACT
 from keeper.state.batch import UNIT
-from keeper.state.ids import AssetId
+from keeper.state.ids import is_token
 
-from .liquidation import LOT
+from .legs import Leg, Plan, smaller
+from .sale import LOT, SLACK, Offered, Sale, subset_rows
 
-MOST_LEGS = 8
 _STEPS = 16
-_SLACK = 1e-5
-"""USD kept back of what fills may cost, for the rounding of sums of doubles."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """A position on one chain that may be closed, `size` signed, 1e18."""
-
-    chain_id: int
-    asset: AssetId
-    size: int
-
-    @property
-    def side(self) -> int:
-        return 1 if self.size > 0 else -1
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """`size` (unsigned) of a position at a worst `concession` a unit, with the flat `fee` of a full fill. USD 1e18."""
-
-    position: Offered
-    size: int
-    concession: int
-    fee: int
-
-    @property
-    def cost(self) -> int:
-        """What a full fill loses against the mark at the worst price, rounded up."""
-        return -(-self.size * self.concession // UNIT) + self.fee
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Legs, and what the account would be with all of them filled at their worst: USD, as doubles."""
-
-    legs: tuple[Leg, ...]
-    equity: float
-    initial: float
-    maintenance: float
-
-    @property
-    def restores(self) -> bool:
-        """Whether equity is at least initial margin then."""
-        return self.equity >= self.initial
-
-    @property
-    def cost(self) -> int:
-        return sum(leg.cost for leg in self.legs)
-
-
-@dataclass(frozen=True)
-class Sale:
-    """An account that is to be liquidated: its portfolio, what is offered of it, and the terms.
-
-    `concession` in basis points of the standalone maintenance margin of a leg, `flat_fee` USD 1e18 a leg.
-    """
-
-    portfolio: Portfolio
-    offered: tuple[Offered, ...]
-    valuation: Valuation
-    concession: int
-    flat_fee: int
-
-    @property
-    def equity(self) -> float:
-        return self.valuation.equity(self.portfolio) / (EXACT * UNIT)
-
-    @property
-    def reserved(self) -> float:
-        return self.portfolio.reserved / UNIT
-
-    def row(self, position: Offered) -> Floats:
-        """What closing one unit takes from the account's vector."""
-        pnl = self.valuation.pnl[self.valuation.assets.index(position.asset)]
-        return np.asarray(position.side * pnl)
-
-    def most_concession(self, position: Offered) -> float:
-        """USD per unit."""
-        _, maintenance = self.valuation.scenarios.requirements(self.row(position))
-        return ceil_usd(float(maintenance)) / UNIT * self.concession / BASIS
+_FINEST = 3
+"""Steps are sixteenths of a position, of that, and so on: how often."""
+_NOISE = 1e-9
+_PASSES = 4
+"""Cutting one leg may allow another to be cut further."""
 
 
 def plan_legs(sale: Sale) -> Plan:
-    """The legs for an account below maintenance margin; none where none is safe. See above."""
-    search = _Search(sale)
-    while not search.restored and search.grow():
-        pass
-    search.trim()
-    return search.plan()
+    """The legs for an account that is due; none where none is safe beside what is live. See above."""
+    active = [0]
+    while True:
+        search = Search(sale, active)
+        search.run()
+        legs = search.legs()
+        worst = search.worst_subset(legs)
+        if worst is None:
+            return search.plan(legs)
+        active.append(worst)
 
 
 def priced(sale: Sale, sizes: dict[Offered, int]) -> list[Leg] | None:
     """Legs of these sizes at the most concession that CM-41 allows, None where not even the fees are allowed."""
-    return _Search(sale).priced(sizes)
+    return Search(sale, range(len(sale.subsets))).priced(sizes)
 
 
-def broken(sale: Sale, legs: Sequence[Leg]) -> list[str]:
-    """What is wrong with legs that somebody else planned: every rule of CM-41; empty where nothing is.
+class Search:
+    """Sizes of the plan so far, unsigned, 1e18, and what follows from them, beside the `active` subsets of permits."""
 
-    Whether another plan would be cheaper is not asked.
-    """
-    faults = []
-    if len(legs) > MOST_LEGS:
-        faults.append(f"{len(legs)} legs, at most {MOST_LEGS}")
-    for leg in legs:
-        name = f"chain {leg.position.chain_id}, 0x{leg.position.asset.hex()}"
-        if leg.position not in sale.offered:
-            faults.append(f"{name}: the account has no such position")
-        elif not 0 < leg.size <= abs(leg.position.size):
-            faults.append(f"{name}: it closes {leg.size} of {leg.position.size}")
-        elif leg.concession < 0 or leg.concession / UNIT > sale.most_concession(leg.position) + 1e-9:
-            faults.append(f"{name}: a concession of {leg.concession / UNIT:g} per unit")
-    if len({leg.position for leg in legs}) < len(legs):
-        faults.append("two legs on one position")
-    if not faults and legs:
-        search = _Search(sale)
-        left = search.left({leg.position: leg.size for leg in legs})
-        costs = [leg.cost / UNIT for leg in legs]
-        worst = float((left - _subsets(len(legs)) @ np.array(costs))[1:].min())
-        if worst < -_SLACK:
-            faults.append(f"some fills cost {-worst:,.6f} USD more than they free (CM-41)")
-        if sale.equity >= 0 and sum(costs) > sale.equity + _SLACK:
-            faults.append(f"its legs may cost {sum(costs):,.6f} USD, the equity is {sale.equity:,.6f}")
-    return faults
-
-
-class _Search:
-    """Sizes of the plan so far, unsigned, 1e18, and what follows from them."""
-
-    def __init__(self, sale: Sale) -> None:
+    def __init__(self, sale: Sale, active: Sequence[int]) -> None:
         self.sale = sale
-        self.base = sale.valuation.scenario_pnl([sale.portfolio])[0]
+        self.active = list(active)
         self.rows = {position: sale.row(position) for position in sale.offered}
         self.rates = {position: sale.most_concession(position) for position in sale.offered}
-        self.maintenance = float(self._required(self.base)[1])
-        self.equity = sale.equity
-        # Reservations are part of the maintenance margin that equity is measured by, and no fill frees them.
-        margin = self.maintenance + sale.reserved
-        self.share = min(1.0, self.equity / margin) if self.equity >= 0 and margin > 0 else 1.0
+        self.drags = {position: sale.drag(position) for position in sale.offered}
+        subsets = sale.subsets
+        self.base = subsets.pnl[0]
+        self.equity = float(subsets.equity[0])
+        self.fixed = sale.valuation.scenario_pnl(list(sale.fixed))
+        self.fixed_costs = [-sale.valuation.equity(effect) / (EXACT * UNIT) for effect in sale.fixed]
+        self.fineness = dict.fromkeys(sale.offered, 0)
+        self.barred: set[Offered] = set()
         self.sizes: dict[Offered, int] = {}
+        self.found: list[Leg] = []
+        """Those sizes, priced."""
 
-    @property
-    def restored(self) -> bool:
-        if not self.sizes:
-            return self.equity >= float(self._required(self.base)[0]) + self.sale.reserved
-        return self._fine(self.sizes)
+    # --- the search ------------------------------------------------------------------------------------------------
 
-    def grow(self) -> bool:
-        """One step of the greedy search; False where none is left that is allowed and helps."""
-        candidates = [
-            p
-            for p in self.sale.offered
-            if self.sizes.get(p, 0) < abs(p.size) and (p in self.sizes or len(self.sizes) < MOST_LEGS)
-        ]
-        if not candidates:
-            return False
-        now = self._after(self.sizes)
-        grown = [min(abs(p.size), self.sizes.get(p, 0) + _lots(abs(p.size) // _STEPS + 1)) for p in candidates]
-        steps = np.array([(g - self.sizes.get(p, 0)) / UNIT for p, g in zip(candidates, grown, strict=True)])
-        rows = np.array([self.rows[p] for p in candidates])
-        freed = float(self._required(now)[0]) - self._required(now - steps[:, None] * rows)[0]
-        fees = np.array([0.0 if p in self.sizes else self.sale.flat_fee / UNIT for p in candidates])
-        costs = steps * np.array([self.rates[p] for p in candidates]) + fees
-        for number in np.argsort(-freed / np.maximum(costs, 1e-12), kind="stable").tolist():
-            sizes = self.sizes | {candidates[number]: grown[number]}
-            if freed[number] > _SLACK and self.priced(sizes) is not None:
-                self.sizes = sizes
+    def run(self) -> None:
+        standing = [p for p in self.sale.offered if p.standing]
+        instruments = [p for p in self.sale.offered if not is_token(p.asset)]
+        for offered in (standing, instruments, self.sale.offered):
+            while not self.restores(self.found) and self.grow(offered):
+                pass
+        self.drop()
+
+    def grow(self, offered: Sequence[Offered]) -> bool:
+        """One turn of the greedy search; False where nothing is left that is allowed and helps."""
+        used = {*self.sizes, *(p for p in self.sale.offered if p.standing)}
+        room = len(used) < self.sale.most_legs
+        while True:
+            candidates = [
+                p
+                for p in offered
+                if (p in used or room)
+                and self.sizes.get(p, 0) < p.whole
+                and self.fineness[p] <= _FINEST
+                and p not in self.barred
+            ]
+            if not candidates:
+                return False
+            if self._turn(candidates):
                 return True
+
+    def _turn(self, candidates: Sequence[Offered]) -> bool:
+        """Grow the best candidate that is allowed. The steps of those before it become finer: a hedge of a fifteenth
+        leaves less than a sixteenth to close."""
+        grown = [self._steps_of(p, 1)[0] for p in candidates]
+        gains = self._gains(candidates, [[size] for size in grown])[:, 0]
+        alone = self._alone(candidates, grown)
+        order = np.argsort(-gains, kind="stable").tolist()
+        for place, number in enumerate(order):
+            position = candidates[number]
+            next_best = gains[order[place + 1]] if place + 1 < len(order) else 0.0
+            helps = gains[number] > 0
+            if helps and alone[number] and self._take(position, self._run_of(position, float(next_best))):
+                # What was of no use before may hedge less now; what is not allowed stays so in most corners.
+                self.fineness = {p: min(fine, _FINEST) for p, fine in self.fineness.items()}
+                return True
+            if helps and self.fineness[position] == _FINEST:
+                self.barred.add(position)
+            self.fineness[position] += 1
         return False
 
-    def trim(self) -> None:
-        """Cut every leg back to the least that still restores, the one that costs most for what it frees first."""
-        if not self.sizes or not self.restored:
+    def _take(self, position: Offered, steps: list[int]) -> bool:
+        """Grow a position by as many of these steps as are allowed: all, or else found by halving."""
+        low, high = -1, len(steps)
+        # Of a leg that pays its fee already the first step is the easiest; a new one may need a size that does.
+        if position in self.sizes and self.priced(self.sizes | {position: steps[0]}) is None:
+            return False
+        at = high - 1
+        while low < high - 1:
+            sizes = self.sizes | {position: steps[at]}
+            legs = self.priced(sizes)
+            if legs is None:
+                high = at
+            else:
+                low, best = at, (sizes, legs)
+            at = (low + high) // 2
+        if low < 0:
+            return False
+        self.sizes, self.found = best
+        if low == len(steps) - 1 == _STEPS - 1:
+            self.fineness[position] = max(0, self.fineness[position] - 1)
+        return True
+
+    def _run_of(self, position: Offered, other: float) -> list[int]:
+        """The sizes after each step of this position, one after the other, while better than `other`."""
+        sizes = self._steps_of(position, _STEPS)
+        gains = self._gains([position], [sizes])[0]
+        worse = np.flatnonzero(gains < max(other, 1e-12))
+        return sizes[: max(1, int(worse[0]))] if len(worse) else sizes
+
+    def _steps_of(self, position: Offered, count: int) -> list[int]:
+        """The next sizes; what a live leg may close anyway is the first."""
+        step = position.whole // _STEPS ** (1 + self.fineness[position]) + 1
+        first = max(self.sizes.get(position, 0) + step, position.standing)
+        return [position.lots(first + k * step) for k in range(count)]
+
+    def _gains(self, candidates: Sequence[Offered], sizes: Sequence[Sequence[int]]) -> Floats:
+        """What each step to the next size brings nearer to what is wanted for each USD it costs; 0 where nothing.
+
+        Shape (candidates, steps); the first step begins at the present size.
+        """
+        now = self.after(self.sizes)
+        found = np.zeros((len(candidates), len(sizes[0])))
+        at = np.array([[self.sizes.get(p, 0), *row] for p, row in zip(candidates, sizes, strict=True)], dtype=float)
+        at /= UNIT
+        steps = np.diff(at, axis=1)
+        rows = np.array([self.rows[p] for p in candidates])
+        if self.sale.for_cash:
+            freed = steps * np.array([[self.sale.proceeds(p)] for p in candidates])
+        else:
+            required = self._required(now - (at - at[:, :1])[:, :, None] * rows[:, None, :])[0]
+            freed = -np.diff(required, axis=1) - steps * np.array([[self.drags[p]] for p in candidates])
+        costs = steps * np.array([[self.rates[p]] for p in candidates])
+        fees = [0 if p in self.sizes else self.sale.fee(p, row[0]) for p, row in zip(candidates, sizes, strict=True)]
+        costs[:, 0] += np.array(fees) / UNIT
+        useful = freed > SLACK
+        found[useful] = freed[useful] / np.maximum(costs[useful], 1e-12)
+        return found
+
+    def _alone(self, candidates: Sequence[Offered], sizes: Sequence[int]) -> list[bool]:
+        """Whether each could be filled by itself in the final state, fees aside: who cannot is in no plan."""
+        subsets = self.sale.subsets
+        parts = [max(size, p.standing) / UNIT for p, size in zip(candidates, sizes, strict=True)]
+        rows = np.array([part * self.rows[p] for p, part in zip(candidates, parts, strict=True)])
+        after = self._required(self.base - rows)[1]
+        left = subsets.spare[0] + subsets.share[0] * (subsets.maintenance[0] - after)
+        costs = [part * self.drags[p] for p, part in zip(candidates, parts, strict=True)]
+        return [bool(ok) for ok in left >= np.array(costs)]
+
+    def drop(self) -> None:
+        """Leave out what is not needed, the dearest first, and close no more than restores."""
+        if not self.found or not self.restores(self.found):
             return
-        for position in sorted(self.sizes, key=lambda p: (-self.rates[p] * self.sizes[p], p.chain_id, p.asset)):
+        for position in self._dearest(self.sizes):
             rest = {other: size for other, size in self.sizes.items() if other != position}
-            if rest and self._fine(rest):
-                self.sizes = rest
-                continue
-            low, high = 0, self.sizes[position]
-            while high - low > LOT:
-                middle = _lots((low + high) // 2)
-                if middle >= high:
-                    break
-                low, high = (low, middle) if self._fine(rest | {position: middle}) else (middle, high)
-            self.sizes = rest | {position: high}
+            legs = self.priced(rest) if rest else None
+            if legs is not None and self.restores(legs):
+                self.sizes, self.found = rest, legs
 
-    def plan(self) -> Plan:
-        legs = self.priced(self.sizes) or []
-        cost = sum(leg.cost for leg in legs) / UNIT
-        after = self._required(self._after({leg.position: leg.size for leg in legs}))
-        initial, maintenance = (float(value) + self.sale.reserved for value in after)
-        return Plan(tuple(legs), self.equity - cost, initial, maintenance)
+    def legs(self) -> list[Leg]:
+        """Each leg cut back to the least that restores at its concession, or to what frees more than it costs."""
+        by_position = {leg.position: leg for leg in self.found}
+        for _ in range(_PASSES):
+            before = by_position
+            cut = self._cut if self.restores(list(before.values())) else self._useful
+            for position in self._dearest(self.sizes):
+                if position in by_position:
+                    by_position = cut(by_position, position)
+            if by_position == before:
+                break
+        return list(by_position.values())
 
-    def left(self, sizes: dict[Offered, int]) -> Floats:
-        """What each subset of fills may cost, concessions and fees, USD, in the order of `_subsets`."""
-        rows = np.array([size / UNIT * self.rows[p] for p, size in sizes.items()])
-        _, maintenance = self._required(self.base - _subsets(len(sizes)) @ rows)
-        return np.asarray(self.share * (self.maintenance - maintenance))
+    def _cut(self, legs: dict[Offered, Leg], position: Offered) -> dict[Offered, Leg]:
+        last = -(-legs[position].size // position.lot)
+        # Both are true on an interval of sizes that ends beyond the present one.
+        least = _first(last, lambda k: self.restores(self._with(legs, position, k + 1)))
+        if least >= last - 1:
+            return legs
+        if not self.allows(self._with(legs, position, least + 1)):
+            least += _first(last - least, lambda k: self.allows(self._with(legs, position, least + k + 1)))
+        if least >= last - 1:
+            return legs
+        return {leg.position: leg for leg in self._with(legs, position, least + 1)}
+
+    def _useful(self, legs: dict[Offered, Leg], position: Offered) -> dict[Offered, Leg]:
+        last = -(-legs[position].size // position.lot)
+
+        def idle(k: int) -> bool:
+            found = self._with(legs, position, k + 1)
+            leg = next(leg for leg in found if leg.position == position)
+            return not self.frees(found, leg)
+
+        if not idle(last - 1):
+            return legs
+        most = _first(last, idle)
+        found = self._with(legs, position, most) if most else [leg for p, leg in legs.items() if p != position]
+        if found and not self.allows(found):
+            # As small as is allowed: the flat fee of a leg wants a size that is worth it.
+            most += 1 + _first(last - most - 1, lambda k: self.allows(self._with(legs, position, most + k + 1)))
+            found = self._with(legs, position, most)
+        return {leg.position: leg for leg in found}
+
+    def _with(self, legs: dict[Offered, Leg], position: Offered, lots: int) -> list[Leg]:
+        """The legs, that of `position` of so many lots."""
+        size = position.lots(lots * position.lot)
+        changed = Leg(position, size, legs[position].concession, self.sale.fee(position, size))
+        return list((legs | {position: changed}).values())
+
+    def _dearest(self, sizes: dict[Offered, int]) -> list[Offered]:
+        return sorted(sizes, key=lambda p: (-self.rates[p] * sizes[p], p.chain_id, p.asset))
+
+    # --- the rules -------------------------------------------------------------------------------------------------
 
     def priced(self, sizes: dict[Offered, int]) -> list[Leg] | None:
         """Legs of these sizes at the most concession that every corner allows, by chain and asset.
 
         The most of each leg is scaled down alike. None where not even the fees are allowed.
         """
-        if not sizes:
-            return []
-        subsets = _subsets(len(sizes))[1:]
-        fee = self.sale.flat_fee / UNIT
-        left = self.left(sizes)[1:] - subsets.sum(axis=1) * fee - _SLACK
-        if self.equity >= 0:
-            left[-1] = min(left[-1], self.equity - len(sizes) * fee)
-        if (left < 0).any():
-            return None
-        conceded = subsets @ np.array([size / UNIT * self.rates[p] for p, size in sizes.items()])
-        scale = float(min(1.0, (left / np.maximum(conceded, 1e-12)).min()))
-        return [
-            Leg(p, sizes[p], int(scale * self.rates[p] * 1e6) * LOT, self.sale.flat_fee)
-            for p in sorted(sizes, key=lambda p: (p.chain_id, p.asset))
-        ]
+        positions = sorted(sizes, key=lambda p: p.key)
+        rates = np.array([self.rates[p] for p in positions])
+        corners = self._corners(positions, [sizes[p] for p in positions])
+        scale = 1.0
+        if not corners.hold(rates):
+            if not corners.hold(np.zeros(len(rates))):
+                return None
+            low, scale = 0.0, 1.0
+            for _ in range(32):
+                middle = (low + scale) / 2
+                low, scale = (middle, scale) if corners.hold(middle * rates) else (low, middle)
+            scale = low
+        return [Leg(p, sizes[p], int(scale * self.rates[p] * 1e6) * LOT, self.sale.fee(p, sizes[p])) for p in positions]
 
-    def _fine(self, sizes: dict[Offered, int]) -> bool:
-        """Whether these sizes are allowed and restore initial margin."""
-        legs = self.priced(sizes)
-        if legs is None:
-            return False
+    def allows(self, legs: Sequence[Leg], active: Sequence[int] | None = None) -> bool:
+        """CM-41 for these legs."""
+        corners = self._corners([leg.position for leg in legs], [leg.size for leg in legs], active)
+        return corners.hold(np.array([leg.concession / UNIT for leg in legs]))
+
+    def restores(self, legs: Sequence[Leg]) -> bool:
+        """Whether what is wanted is reached once all are filled at their worst."""
         cost = sum(leg.cost for leg in legs) / UNIT
-        return self.equity - cost >= float(self._required(self._after(sizes))[0]) + self.sale.reserved + _SLACK
+        if self.sale.for_cash:
+            got = sum(leg.size / UNIT * self.sale.proceeds(leg.position) for leg in legs)
+            return self.sale.net_cash + got - cost >= SLACK
+        cost += sum(leg.size / UNIT * self.drags[leg.position] for leg in legs)
+        after = self._required(self.after({leg.position: leg.size for leg in legs}))[0]
+        return self.equity - cost >= float(after) + self.sale.reserved + SLACK
 
-    def _after(self, sizes: dict[Offered, int]) -> Floats:
+    def frees(self, legs: Sequence[Leg], leg: Leg) -> bool:
+        """Whether all of `leg`, at its worst price, brings what is wanted nearer than a hundredth less of it."""
+        less = smaller(leg)
+        if less is None or self.sale.for_cash:
+            return True
+        rest = [other for other in legs if other is not leg]
+        return self._value([*rest, leg]) > self._value([*rest, less]) + _NOISE
+
+    def _value(self, legs: Sequence[Leg]) -> float:
+        cost = sum(leg.size / UNIT * (self.drags[leg.position] + leg.concession / UNIT) for leg in legs)
+        return -cost - float(self._required(self.after({leg.position: leg.size for leg in legs}))[0])
+
+    def worst_subset(self, legs: Sequence[Leg]) -> int | None:
+        """The subset of live permits, not active yet, that these legs pass least; None where they pass all."""
+        others = [subset for subset in range(len(self.sale.subsets)) if subset not in self.active]
+        if not legs or not others:
+            return None
+        corners = self._corners([leg.position for leg in legs], [leg.size for leg in legs], others)
+        concessions = np.array([leg.concession / UNIT for leg in legs])
+        return None if corners.hold(concessions) else others[corners.worst(concessions)]
+
+    def plan(self, legs: Sequence[Leg]) -> Plan:
+        cost = sum(leg.cost / UNIT + leg.size / UNIT * self.drags[leg.position] for leg in legs)
+        after = self._required(self.after({leg.position: leg.size for leg in legs}))
+        initial, maintenance = (float(value) + self.sale.reserved for value in after)
+        return Plan(tuple(legs), self.equity - cost, initial, maintenance, self.restores(legs))
+
+    def after(self, sizes: dict[Offered, int]) -> Floats:
         after: Floats = self.base.copy()
         for position, size in sizes.items():
             after -= size / UNIT * self.rows[position]
         return after
 
+    def _corners(
+        self, positions: Sequence[Offered], sizes: Sequence[int], active: Sequence[int] | None = None
+    ) -> Corners:
+        """What is left at every corner with one of these legs at least; live legs fill what they still may."""
+        subsets, chosen = self.sale.subsets, np.array(self.active if active is None else active, dtype=int)
+        filled = [max(size, p.standing) / UNIT for p, size in zip(positions, sizes, strict=True)]
+        rows = np.array([part * self.rows[p] for p, part in zip(positions, filled, strict=True)])
+        costs = [
+            part * self.drags[p] + self.sale.fee(p, size) / UNIT
+            for p, size, part in zip(positions, sizes, filled, strict=True)
+        ]
+        # Live legs on what is not among these are filled or not as well.
+        others = [p for p in self.sale.offered if p.standing and p not in positions]
+        costs += [p.standing / UNIT * (p.standing_cost + self.drags[p]) + self.sale.fee(p, 0) / UNIT for p in others]
+        beside = np.array([p.standing / UNIT * self.rows[p] for p in others])
+        # The new legs come first: the corners without any of them are the first of every 2**len(positions).
+        lines = np.concatenate([each.reshape(-1, len(self.base)) for each in (rows, beside, -self.fixed)])
+        corners = subset_rows(len(lines))
+        corners = corners[np.arange(len(corners)) % 2 ** len(positions) != 0]
+        after = self._required(subsets.pnl[chosen][:, None, :] - (corners @ lines)[None, :, :])[1]
+        allowed = subsets.spare[chosen][:, None] + subsets.share[chosen][:, None] * (
+            subsets.maintenance[chosen][:, None] - after
+        )
+        fees = [self.sale.fee(p, size) / UNIT for p, size in zip(positions, sizes, strict=True)]
+        return Corners(
+            corners[:, : len(positions)],
+            allowed - corners @ np.array([*costs, *self.fixed_costs]),
+            np.array(filled),
+            np.array([p.standing_cost if p.standing else -np.inf for p in positions]),
+            self.equity - sum(fees) if self.equity >= 0 else np.inf,
+        )
+
     def _required(self, vectors: Floats) -> tuple[Floats, Floats]:
         return self.sale.valuation.scenarios.requirements(vectors)
 
 
-def _lots(size: int) -> int:
-    """Rounded up to whole lots."""
-    return -(-size // LOT) * LOT
+@dataclass(frozen=True)
+class Corners:
+    """`left` is what concessions may cost in USD, by subset of permits and corner of the legs; `equity` what all of
+    them may together. A leg beside which another is live costs what the dearer of the two does."""
+
+    legs: Floats
+    left: Floats
+    filled: Floats
+    standing: Floats
+    equity: float
+
+    def hold(self, concessions: Floats) -> bool:
+        conceded = self._conceded(concessions)
+        return bool((self.left - self.legs @ conceded >= SLACK).all() and conceded.sum() <= self.equity)
+
+    def worst(self, concessions: Floats) -> int:
+        """The number of the subset of permits that has least left."""
+        return int((self.left - self.legs @ self._conceded(concessions)).min(axis=1).argmin())
+
+    def _conceded(self, concessions: Floats) -> Floats:
+        return np.asarray(self.filled * np.maximum(concessions, self.standing))
 
 
-def _subsets(count: int) -> Floats:
-    """Every subset of so many legs as a row of ones and zeros, the empty one first, shape (2**count, count)."""
-    executed = (np.arange(2**count)[:, None] >> np.arange(count)[None, :]) & 1
-    return np.asarray(executed, dtype=float)
+def _first(count: int, holds: Callable[[int], bool]) -> int:
+    """The smallest k in 0 … count − 1 from which `holds` is true on, `count` where it never is."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low

@@ -31,8 +31,9 @@ def broken(
     chains with too much to chains that are short, after these entries and all that is signed, no more than is there,
     in whole amounts of both tokens, each worth it, and fewer than the chains that have a position.
 
-    A cycle that others signed earlier is `carried`: values and vaults have moved since, so how much is offset and
-    shipped is not asked any more, only that every account's deltas sum to 0. What the fund pays stays bounded.
+    A cycle that others signed earlier is `carried`: values and vaults have moved since, and another one may have been
+    signed meanwhile, so how much is offset and shipped is not asked any more, only that every account's deltas sum to
+    0: two cycles that do the same work move too much, and the next one moves it back. What the fund pays stays bounded.
     """
     faults = _form(entries, newest)
     known = [leaf for leaf in entries if leaf.chain_id in vaults]
@@ -43,7 +44,7 @@ def broken(
     placed = [(leaf, by_place.get((leaf.account_id, leaf.chain_id))) for leaf in offsets]
     faults += [f"{_said(leaf)}: no such account on chain {leaf.chain_id}" for leaf, ledger in placed if ledger is None]
     found = [(leaf, ledger) for leaf, ledger in placed if ledger is not None]
-    barred = {leaf.account_id for leaf, ledger in found if not ledger.may_enter}
+    barred = {leaf.account_id for leaf, ledger in found if not ledger.may_enter and not carried}
     faults += [f"account 0x{account.hex()}: an earlier entry is not applied" for account in sorted(barred)]
     if len({leaf.account_id for leaf in offsets} - {FUND}) > terms.most_accounts:
         faults.append(f"more than {terms.most_accounts} accounts enter")

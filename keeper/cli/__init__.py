@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from keeper.cli import account, demo, devnet, margin, netting, run, status
+from keeper.cli import account, demo, devnet, margin, netting, run, simulate, status
 from keeper.cli.output import Failure
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("status")(status.status)
 app.command("account")(account.account)
 app.command("netting")(netting.netting)
 app.command("demo")(demo.demo)
+app.command("simulate")(simulate.simulate)
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(margin.app, name="margin")
 

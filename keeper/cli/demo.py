@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from keeper.cli.output import Failure
 from keeper.cli.status import StateOption
+from keeper.devnet.chains import minutes, series
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.launch import FOLDER, Devnet
 from keeper.devnet.narrator import Narrator, StepFailed
@@ -50,9 +52,14 @@ def demo(
 
 def _run(console: Console, json: Path | None, keep: bool, state: Path) -> None:
     console.print("[bold]Three chains, one margin[/]")
+    now = int(time.time())
     with contextlib.ExitStack() as running:
         devnet = running.enter_context(
-            Devnet.up(state, report=lambda line: console.print(f"  {line}", highlight=False, soft_wrap=True))
+            Devnet.up(
+                state,
+                report=lambda line: console.print(f"  {line}", highlight=False, soft_wrap=True),
+                instruments=(*series(now), *minutes(now)),
+            )
         )
         cluster = running.enter_context(Cluster.up(devnet.folder))
         console.print("  four attestors (three must agree), a relayer and a liquidator are up")

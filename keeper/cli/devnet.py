@@ -73,17 +73,17 @@ def status(state: StateOption = FOLDER, json: JsonOption = False) -> None:
 
 @app.command("shock", context_settings={"ignore_unknown_options": True})
 def shock(
-    asset: Annotated[str, typer.Argument(help="ETH, BTC or USDC.")],
+    asset: Annotated[str, typer.Argument(help="A feed: ETH, BTC, SOL or USDC, ETH-PERP or ETH-VOL, ...")],
     percent: Annotated[float, typer.Argument(help="By how much; negative falls.")],
     state: StateOption = FOLDER,
 ) -> None:
-    """Move a price on all chains.
+    """Move a price on all chains. The perpetual's moves along, and so does the pool that trades the asset.
 
     Example: keeper devnet shock ETH -12.5
     """
     with _failures():
         before, after = Devnet.load(state).shock(asset.upper(), percent)
-    typer.echo(f"{asset.upper()} {before / 1e8:,.2f} -> {after / 1e8:,.2f} USD on every chain")
+    typer.echo(f"{asset.upper()} {before / 1e8:,.2f} -> {after / 1e8:,.2f} on every chain")
 
 
 @app.command("halt")

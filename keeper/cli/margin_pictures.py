@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,36 @@ def write(path: Path, told: dict[str, Any]) -> None:
     Raises:
         NoPicture: another ending, matplotlib missing, or a folder that cannot be written to.
     """
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "svg", "html"):
-        raise NoPicture(f"--plot {path}: wanted a file that ends in .png, .svg or .html")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoPicture("pictures want matplotlib: pip install 'keeper[plots]'") from None
     names = [n for n in told["liquidationPrices"] if any(r["pnl"] for r in told["scenarios"] if r["block"] == n)]
     rows = len(names) + 1
-    figure = Figure(figsize=(11, 2.3 * len(names) + 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(path, 11, 2.3 * len(names) + 3.6)
     figure.suptitle(title(told), fontsize=11)
     axes = figure.subplots(rows, 1, squeeze=False, gridspec_kw={"height_ratios": [1.0] * len(names) + [1.5]})[:, 0]
     for axis, name in zip(axes, names, strict=False):
         _heat_map(axis, name, told["scenarios"])
     _distribution(axes[-1], told["scenarios"])
+    save(path, figure, lambda picture: _page(told, picture))
+
+
+def blank(path: Path, width: float, height: float) -> Any:
+    """An empty figure for a file of this name, inches. Raises NoPicture: another ending, or matplotlib missing."""
+    if _kind(path) not in ("png", "svg", "html"):
+        raise NoPicture(f"--plot {path}: wanted a file that ends in .png, .svg or .html")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NoPicture("pictures want matplotlib: pip install 'keeper[plots]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(path: Path, figure: Any, page: Callable[[str], str]) -> None:
+    """Write a figure, in HTML as `page` of its SVG. Raises NoPicture where the file cannot be written."""
+    from matplotlib import rc_context
+
+    kind = _kind(path)
     drawn = io.BytesIO()
     # Without the date and with names of its own in place of random ones, the same book gives the same bytes.
     form, metadata = ("png", None) if kind == "png" else ("svg", {"Date": None})
@@ -45,11 +58,15 @@ def write(path: Path, told: dict[str, Any]) -> None:
         figure.savefig(drawn, format=form, dpi=110, metadata=metadata)
     content = drawn.getvalue()
     if kind == "html":
-        content = _page(told, content.decode()).encode()
+        content = page(content.decode()).encode()
     try:
         path.write_bytes(content)
     except OSError as error:
         raise NoPicture(f"--plot {path}: {error.strerror}") from None
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower().lstrip(".")
 
 
 def title(told: dict[str, Any]) -> str:

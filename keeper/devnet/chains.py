@@ -52,7 +52,7 @@ MAX_FEE_BPS = 10
 """Most that a shipment may cost, basis points."""
 FINAL = 2_000
 """Shipments are attested once final."""
-LENDER = {"maxMarkAge": 60, "maxStateAge": 120}
+LENDER = {"maxMarkAge": 60, "maxStateAge": 120, "term": 5}
 """What the example integrator on every chain accepts, seconds."""
 
 
@@ -116,6 +116,14 @@ def series(now: int) -> tuple[AssetId, ...]:
     for name in ("BTC", "ETH"):
         strikes = [START_PRICES[name] * percent // 100 for percent in (90, 100, 110)]
         found += [Instrument(kind, name, expiry, strike) for strike in strikes for kind in (Kind.CALL, Kind.PUT)]
+    return tuple(sorted(instrument_id(each) for each in found))
+
+
+def minutes(now: int) -> tuple[AssetId, ...]:
+    """What the demo trades to its expiry: a future and a call on ETH, one pair a minute from the third minute on."""
+    expiries = [now + 150 + 60 * minute for minute in range(5)]
+    found = [Instrument(Kind.FUTURE, "ETH", expiry) for expiry in expiries]
+    found += [Instrument(Kind.CALL, "ETH", expiry, 2_500 * 10**8) for expiry in expiries]
     return tuple(sorted(instrument_id(each) for each in found))
 
 

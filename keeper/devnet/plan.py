@@ -294,7 +294,8 @@ class ChainPlan:
     def _lender(self, at: Contracts) -> Address:
         lender = self.entry["integrator"]
         contracts = (to_checksum_address(at.verifier), to_checksum_address(at.reservations))
-        return self.add("integrator", "DevnetLender", *contracts, lender["maxMarkAge"], lender["maxStateAge"])
+        terms = (lender["maxMarkAge"], lender["maxStateAge"], lender["term"])
+        return self.add("integrator", "DevnetLender", *contracts, *terms)
 
     def _pool(self, factory: Address, settlement: Token, collateral: list[Token]) -> tuple[Address, Address, int]:
         """Pool, swapper and liquidity, at the price of the feeds' first answers."""

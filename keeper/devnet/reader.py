@@ -27,6 +27,8 @@ class Books:
     cash: int
     held: int
     """Settlement token held for accounts, USD 1e18."""
+    claims: int
+    """What this chain's ledger has to come from other chains, net, USD 1e18."""
     vault_settlement: int
     sizes: dict[AssetId, int]
     collateral: dict[Address, tuple[int, int]]
@@ -35,7 +37,7 @@ class Books:
     @property
     def cash_adds_up(self) -> bool:
         """CM-30."""
-        return self.cash == self.held
+        return self.cash == self.held + self.claims
 
     @property
     def sizes_cancel(self) -> bool:
@@ -60,6 +62,8 @@ class TakeOver:
     price: int
     concession: int
     flat_fee: int
+    to_fund: int
+    """The fund's share of the concession."""
 
     @property
     def size(self) -> int:
@@ -143,7 +147,7 @@ class ChainReader:
         for entry in await self.logs("Liquidated"):
             _, account, _, taker = (bytes.fromhex(t[2:]) for t in entry["topics"])
             data = bytes.fromhex(entry["data"][2:])
-            closed, *rest = (int.from_bytes(data[i : i + 32], "big", signed=i == 0) for i in range(0, 128, 32))
+            closed, *rest = (int.from_bytes(data[i : i + 32], "big", signed=i == 0) for i in range(0, 160, 32))
             found.append(TakeOver(int(entry["blockNumber"], 16), AccountId(account), AccountId(taker), closed, *rest))
         return found
 
@@ -177,12 +181,14 @@ class ChainReader:
         scale = 10 ** (18 - self.chain.settlement.decimals)
         held = await self.call("CollateralVault", contracts.vault, "settlementHeld", [], block)
         own = await self._balance(self.chain.settlement.address, block)
+        claims = int(await self.call("ClearingHouse", contracts.clearing_house, "claims", [], block))
         return Books(
             chain_id=self.chain.chain_id,
             block=number,
             accounts=len(accounts),
             cash=sum(view[0] for view in views),
             held=held * scale,
+            claims=claims,
             vault_settlement=own * scale,
             sizes={asset: sum(view[1][i] for view in views) for i, asset in enumerate(instruments)},
             collateral={

@@ -116,6 +116,14 @@ class Wallet:
         data = encode("MarginReservations", "reserve", [to_abi(_as(Reserve, signed.item.action)), *signed.calldata])
         return await self.send(signed.item.chain_id, "reserve", chain.contracts.reservations, data)
 
+    async def lender(self, chain_id: int, function: str, *arguments: object) -> Receipt:
+        """A transaction to the chain's example integrator, for this wallet's cross-margin account."""
+        integrator = self.deployment.chains[chain_id].integrator
+        assert integrator is not None
+        return await self.send(
+            chain_id, function, integrator, encode("DevnetLender", function, [self.account(), *arguments])
+        )
+
     async def move(self, signed: Signed) -> Receipt:
         """Execute a move; of a position at its mark in the newest batch that the chain holds."""
         action = _as(Move, signed.item.action)

@@ -26,8 +26,9 @@ from .returns import ReturnsError, load_returns
 
 Part = TypeVar("Part", VolShock, SkewShock, History, Contingencies)
 
-_WHOLE = {"steps", "days", "stress_days", "seed_days", "horizon", "daily_volume"}
+_WHOLE = {"steps", "days", "stress_days", "seed_days", "horizon", "daily_volume", "cash_term"}
 """Counts and USD; everything else is a fraction."""
+_USD = {"minimum_equity", "cash_floor", "cash_limit"}
 _SECTIONS = {"underlyings", "grid", "vol", "skew", "history", "contingencies", "returns"}
 
 
@@ -68,9 +69,7 @@ def _parameters(path: Path, data: dict[str, Any]) -> MarginParameters:
     }
     if not underlyings:
         raise ParameterError("no underlyings")
-    values = {name: _number(name, data[name]) for name in flat if name in data and name != "minimum_equity"}
-    if "minimum_equity" in data:
-        values["minimum_equity"] = _usd("minimum_equity", data["minimum_equity"])
+    values = {name: _usd(name, data[name]) if name in _USD else _number(name, data[name]) for name in flat & set(data)}
     returns = None
     if "returns" in data:
         if not isinstance(data["returns"], str):

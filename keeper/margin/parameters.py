@@ -127,7 +127,9 @@ class MarginParameters:
     initial one on top of the maintenance one; `buffer` is the share of initial margin that must stay free after a
     permit; `reducing_loss` the share of the initial margin relieved that a reducing act may lose against the mark;
     `concession` the most a liquidation leg concedes, as a share of its standalone maintenance margin.
-    `minimum_equity` in USD 1e18, all rates in basis points. Without `returns` nothing is required for history.
+    An account whose net cash is below −`cash_floor` for `cash_term` seconds has collateral sold; the floor is 0 where
+    such accounts of a chain owe more than `cash_limit` together. `minimum_equity`, `cash_floor` and `cash_limit` in USD
+    1e18, all rates in basis points. Without `returns` nothing is required for history.
     """
 
     underlyings: Mapping[str, UnderlyingParameters]
@@ -141,6 +143,9 @@ class MarginParameters:
     reducing_loss: int = 1000
     concession: int = 1000
     minimum_equity: int = field(default=10 * 10**18)
+    cash_floor: int = field(default=100 * 10**18)
+    cash_term: int = 60
+    cash_limit: int = field(default=10_000 * 10**18)
     vol: VolShock = VolShock()
     skew: SkewShock = SkewShock()
     history: History = History()
@@ -157,6 +162,8 @@ class MarginParameters:
             raise ParameterError(f"steps: {self.steps}, wanted at least 1")
         if min(self.perpetual_maintenance, self.perpetual_initial, self.minimum_equity) < 0:
             raise ParameterError("perpetual rates and the minimum equity are not negative")
+        if min(self.cash_floor, self.cash_term, self.cash_limit) < 0:
+            raise ParameterError("cash_floor, cash_term and cash_limit are not negative")
         for name, underlying in self.underlyings.items():
             if not 0 < underlying.largest_move < BASIS or not 0 <= underlying.haircut <= BASIS:
                 raise ParameterError(

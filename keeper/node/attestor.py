@@ -12,14 +12,13 @@ from typing import Any
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, due_accounts, leaf_faults, reports_at, structural_faults
+from keeper.attest.batch import BatchContent, batch_digest, leaf_faults, reports_at, structural_faults
 from keeper.attest.live import is_live
 from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
 from keeper.attest.requests import DEADLINE_SECONDS, RequestError, check_item, permit_digest
 from keeper.attest.signatures import SignatureError, recover
 from keeper.clearing.cycles import Books, missing_entries, settlement_faults, terms_of, with_pending
-from keeper.clearing.liquidation import check_leg
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.parameters import MarginParameters
@@ -32,10 +31,11 @@ from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import to_json
-from keeper.state.world import World, component_of
+from keeper.state.world import World
 from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict, PriceConflict
 
 from .batches import BatchBook, UnknownBatch, legs_of
+from .leg_desk import LegDesk
 from .observer import Observer
 from .signer import Signer
 from .view import ChainsView, NotReady
@@ -128,7 +128,13 @@ class Attestor:
             cuts = {entry.chain_id: (entry.number, entry.block_hash) for entry in content.cut}
             try:
                 self.journal.sign_batch(
-                    batch.epoch, digest, legs_of(content), cuts, content.inputs.settled_at, content.settlements
+                    batch.epoch,
+                    digest,
+                    legs_of(content),
+                    cuts,
+                    content.inputs.settled_at,
+                    content.settlements,
+                    batch.valid_until,
                 )
             except (BatchConflict, EpochPassed, CutWentBack, PriceConflict) as error:
                 raise Refused("already_signed", str(error)) from None
@@ -186,7 +192,8 @@ class Attestor:
         known = self.journal.entries()
         pending = with_pending(world, known, self.listing)
         reports = reports_at(pending, marks, self.model, self.listing)
-        books = Books.at(world, known, marks, self.model, self.listing, reports)
+        deficits = LegDesk(self, pending, marks, reports, marks.time).deficits()
+        books = Books.at(world, known, marks, self.model, self.listing, deficits)
         return settlement_faults(entries, known, world, books, terms_of(self.deployment.profile), epoch)
 
     def adopt_entries(self, entries: Sequence[SettlementLeaf]) -> None:
@@ -232,29 +239,9 @@ class Attestor:
         late = self.view.late()
         if late:
             raise Refused("chain_late", "no leg is signed: " + "; ".join(entry.reason for entry in late))
-        head = self.head_world()
-        due = due_accounts(reports)
-        due_at_head = due_accounts(reports_at(head, self.own_marks(), self.model, self.listing))
-        for leg in legs:
-            account = component_of(world, leg.account_id, leg.chain_id)
-            name = f"account 0x{leg.account_id.hex()}"
-            if account not in due or account not in due_at_head:
-                raise Refused("leg_not_due", f"{name} is not below maintenance margin at the final and the head state")
-            started = self.batches.auction_start(account, timestamp)
-            if not started <= leg.auction_start <= timestamp:
-                raise Refused("leg_clock", f"{name}: auction from {leg.auction_start}, wanted {started} to {timestamp}")
-            faults = check_leg(
-                leg,
-                world,
-                prices,
-                self.model,
-                self.listing,
-                self.deployment.profile,
-                timestamp,
-                self.live((leg.account_id,)),
-            )
-            if faults:
-                raise Refused("leg_unsafe", f"{name}: {faults[0]}", faults=faults)
+        fault = LegDesk(self, world, prices, reports, timestamp).fault(legs)
+        if fault is not None:
+            raise Refused(fault.code, f"{fault.account}: {fault.faults[0]}", faults=fault.faults)
 
     # --- permits ---------------------------------------------------------------------------------------------------
 
@@ -293,7 +280,7 @@ class Attestor:
                 )
             live = [other for other in listed if other.key != item.key and is_live(other, context.world)]
             # A leg that only the proposer knows may hold an account's acts back, but is none to take over by.
-            live = [o for o in live if isinstance(o, PermitItem) or o.leaf.account_id in item.accounts]
+            live = [o for o in live if isinstance(o, PermitItem) or set(o.accounts) & set(item.accounts)]
             verdict = judge(item, live, context)
             if isinstance(verdict, Refusal):
                 raise Refused(verdict.code, verdict.message, **to_json(verdict.figures()))
@@ -321,6 +308,11 @@ class Attestor:
         world = self.view.final_world()
         return [item for item in self.journal.live(accounts) if is_live(item, world)]
 
+    def all_live(self) -> list[LiveItem]:
+        """The same of every account."""
+        world = self.view.final_world()
+        return [item for item in self.journal.live(None) if is_live(item, world)]
+
     def adopt(self, items: Sequence[LiveItem]) -> None:
         """Journal the permits that another attestor knows and that live here too, once their owners' requests check.
 
@@ -337,11 +329,13 @@ class Attestor:
         world = self.view.final_world()
         dead = [item for item in self.journal.live(None) if not is_live(item, world)]
         self.journal.retire(dead)
-        self.journal.retire_entries(
-            leaf
-            for leaf in self.journal.entries()
-            if self.view.long_applied(leaf.chain_id, leaf.account_id, leaf.cycle)
-        )
+        applied = self.view.long_applied
+        entries = self.journal.entries()
+        self.journal.retire_entries(e for e in entries if applied(e.chain_id, e.account_id, e.cycle))
+        if all(self.batches.knows(state.posted_epoch) for state in world.values()):
+            # A minority signed it, its batch was never posted and cannot be any more: nobody waits for it for ever.
+            times = {chain_id: state.block.time for chain_id, state in world.items()}
+            self.journal.retire_entries(self.journal.abandoned_entries(times))
         return len(dead)
 
     def _context(self, item: PermitItem) -> Context:

@@ -12,6 +12,7 @@ from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import LENGTH, check_quorum
 from keeper.margin.model import MarginModel
 from keeper.state.deployment import Deployment
+from keeper.state.ids import FUND, AssetId
 from keeper.state.live import LegItem
 from keeper.state.wire import from_json, to_json
 from keeper.state.world import MarginAccount
@@ -36,6 +37,8 @@ class BatchBook:
         self._journal = journal
         self._recent: OrderedDict[int, QuorumBatch] = OrderedDict()
         self._auctions: dict[tuple[bytes, int], int] = {}
+        self._below: dict[tuple[bytes, int], int] = {}
+        self._inventory: dict[tuple[int, AssetId], int] = {}
         self.latest: QuorumBatch | None = None
         stored = journal.latest_batch()
         if stored is not None:
@@ -55,7 +58,8 @@ class BatchBook:
         self._journal.store_batch(epoch, digest, orjson.dumps(to_json(quorum)), quorum.signatures)
         # Its legs are live whether or not this node signed them.
         self._journal.adopt(legs_of(quorum.content))
-        self._journal.add_entries(quorum.content.settlements)
+        until = quorum.content.batch.valid_until
+        self._journal.add_entries(quorum.content.settlements, until=until, quorum=True)
         self._remember(quorum)
         return True
 
@@ -71,6 +75,10 @@ class BatchBook:
         if faults:
             raise ValueError(f"batch {quorum.content.batch.epoch}: {faults[0]}")
         return digest
+
+    def knows(self, epoch: int) -> bool:
+        """Whether the batch of an epoch is known here; −1 stands for none, which is."""
+        return epoch < 0 or epoch in self._recent or self._journal.batch(epoch) is not None
 
     def get(self, epoch: int) -> QuorumBatch:
         """The batch of an epoch. Raises UnknownBatch."""
@@ -91,13 +99,36 @@ class BatchBook:
     def _track_auctions(self, content: BatchContent) -> None:
         below = {(leaf.account_id, leaf.chain_id) for leaf in content.accounts if leaf.equity < leaf.initial_margin}
         self._auctions = {key: start for key, start in self._auctions.items() if key in below}
+        self._below = {key: since for key, since in self._below.items() if key in below}
+        for leaf in content.accounts:
+            if leaf.equity < leaf.maintenance_margin:
+                self._below.setdefault((leaf.account_id, leaf.chain_id), content.batch.timestamp)
+        self._inventory = {}
         for leg in content.legs:
-            self._auctions[(leg.account_id, leg.chain_id)] = leg.auction_start
+            if leg.account_id == FUND:
+                self._inventory[(leg.chain_id, leg.asset)] = leg.auction_start
+            else:
+                self._auctions[(leg.account_id, leg.chain_id)] = leg.auction_start
+
+    def recent(self) -> list[QuorumBatch]:
+        """The batches kept decoded, newest first."""
+        return sorted(self._recent.values(), key=lambda quorum: -quorum.content.batch.epoch)
 
     def auction_start(self, account: MarginAccount, timestamp: int) -> int:
         """When the account's auction began: `timestamp` where none is running. It stays while the account stays
         below initial margin."""
         return min((self._auctions.get((account.account_id, c), timestamp) for c in account.chains), default=timestamp)
+
+    def waiting_since(self, account: MarginAccount, timestamp: int) -> int:
+        """Since when the account waits for takers: the start of its auction; where nothing of it could be offered, the
+        first batch that had it below maintenance margin."""
+        keys = [(account.account_id, chain_id) for chain_id in account.chains]
+        started = [self._auctions[key] for key in keys if key in self._auctions]
+        return min(started or [self._below.get(key, timestamp) for key in keys], default=timestamp)
+
+    def inventory_starts(self, chain_id: int) -> dict[AssetId, int]:
+        """When the auctions of what the fund of a chain holds began; one ends with the first batch without its leg."""
+        return {asset: start for (chain, asset), start in self._inventory.items() if chain == chain_id}
 
 
 def legs_of(content: BatchContent) -> list[LegItem]:

@@ -15,7 +15,7 @@ from keeper.attest.requests import permit_for, request_digest
 from keeper.chain.abi import encode
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Sender, TransactionError
-from keeper.clearing.liquidation import concession_at
+from keeper.clearing.effects import concession_at
 from keeper.state.actions import Takeover
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Deployment

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
+from keeper.attest.batch import BatchContent, batch_digest, build_batch, reports_at
 from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
-from keeper.clearing.cycles import Books, terms_of, with_pending
-from keeper.clearing.liquidation import plan_leg
+from keeper.clearing.cycles import Books, newest_offsets, terms_of, with_pending
 from keeper.clearing.settlement import unapplied
-from keeper.margin.report import AccountReport
 from keeper.market.inputs import marks_of
 from keeper.market.marks import Marks
-from keeper.state.batch import LiquidationLeaf, SettlementLeaf
+from keeper.state.batch import SettlementLeaf
 from keeper.state.ids import Address
 from keeper.state.wire import from_json
 from keeper.state.world import World
 
 from .attestor import Attestor, Refused
 from .batches import BatchBook
+from .leg_desk import LegDesk
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
 from .view import ChainsView, NotReady
 
@@ -124,7 +122,7 @@ class Proposer:
         entries = self._entries(world, marks, timestamp)
         world = with_pending(world, entries, attestor.listing)
         reports = reports_at(world, marks, attestor.model, attestor.listing)
-        legs = _plan_legs(attestor, world, marks, reports, timestamp)
+        legs = LegDesk(attestor, world, marks, reports, timestamp).plan()
         return build_batch(
             self._deployment, attestor.model, cut, inputs, reports, legs, attestor.parameters.minimum_equity, entries
         )
@@ -137,16 +135,18 @@ class Proposer:
         attestor, profile = self._attestor, self._deployment.profile
         known = attestor.journal.entries()
         carried = unapplied(known, world)
-        newest = max((leaf.cycle for leaf in known), default=0) * profile.epoch_seconds
+        newest = newest_offsets(known) * profile.epoch_seconds
         if self._view.late() or timestamp - newest < profile.cycle_seconds:
             return carried
-        reports = reports_at(with_pending(world, carried, attestor.listing), marks, attestor.model, attestor.listing)
-        books = Books.at(world, known, marks, attestor.model, attestor.listing, reports)
-        cycle = books.next_cycle(timestamp // profile.epoch_seconds, terms_of(profile))
-        if cycle is None:
-            return carried
-        log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
-        return [*carried, *cycle.entries]
+        pending = with_pending(world, carried, attestor.listing)
+        reports = reports_at(pending, marks, attestor.model, attestor.listing)
+        deficits = LegDesk(attestor, pending, marks, reports, timestamp).deficits()
+        books = Books.at(world, known, marks, attestor.model, attestor.listing, deficits)
+        fresh = list(carried)
+        for cycle in books.next_cycles(timestamp // profile.epoch_seconds, terms_of(profile)):
+            log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
+            fresh += cycle.entries
+        return fresh
 
     def _adopt(self, peer: Address, items: object) -> None:
         """Take in entries that another signed and we did not know, for our next proposal."""
@@ -158,37 +158,3 @@ class Proposer:
     def _fail(self, epoch: int, reason: str) -> None:
         self.failure = reason
         log.warning("epoch.skipped", epoch=epoch, reason=reason)
-
-
-def _plan_legs(
-    attestor: Attestor, world: World, marks: Marks, reports: Sequence[AccountReport], timestamp: int
-) -> list[LiquidationLeaf]:
-    """One leg for every account that is due at the cut and at the head; none while a chain is late.
-
-    An account whose plan cannot pass with what is live on it waits.
-    """
-    due = due_accounts(reports)
-    if not due or attestor.view.late():
-        return []
-    head_reports = reports_at(attestor.head_world(), attestor.own_marks(), attestor.model, attestor.listing)
-    due_at_head = due_accounts(head_reports)
-    legs = []
-    for account in due:
-        if account not in due_at_head:
-            continue
-        leg = plan_leg(
-            account,
-            world,
-            marks,
-            attestor.model,
-            attestor.listing,
-            attestor.deployment.profile,
-            timestamp,
-            attestor.batches.auction_start(account, timestamp),
-            attestor.live((account.account_id,)),
-        )
-        if leg is None:
-            log.warning("leg.none_safe", account="0x" + account.account_id.hex(), chains=account.chains)
-        else:
-            legs.append(leg)
-    return legs

@@ -53,7 +53,9 @@ class LegItem:
 
     @property
     def accounts(self) -> tuple[AccountId, ...]:
-        return (self.leaf.account_id,)
+        """Whom it counts against: the account it closes, and the counterparty it names."""
+        other = self.leaf.counterparty
+        return (self.leaf.account_id,) if other == ZERO32 else (self.leaf.account_id, AccountId(other))
 
 
 LiveItem = PermitItem | LegItem

@@ -86,6 +86,8 @@ class ChainState:
     """Perpetual → the cumulative index that this chain has stored."""
     funding_paid: Map[tuple[AccountId, AssetId], int] = field(default_factory=_empty)
     """(account, perpetual) → the index up to which its funding is booked, USD 1e18 per unit."""
+    costs: Map[tuple[AccountId, AssetId], int] = field(default_factory=_empty)
+    """(account, instrument) → what its position cost at its average price, signed as its size, USD 1e18."""
     settlement_prices: Map[AssetId, int] = field(default_factory=_empty)
     """Expired instrument → the one price at which it settles here, USD 1e18."""
     posted_epoch: int = -1

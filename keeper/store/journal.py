@@ -16,7 +16,7 @@ import orjson
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
@@ -122,9 +122,10 @@ class Journal:
         cut: Mapping[int, tuple[int, bytes]],
         settled: Mapping[AssetId, int] | None = None,
         entries: Sequence[SettlementLeaf] = (),
+        until: int = 0,
     ) -> None:
         """Record that this batch is about to be signed, with its legs as live items, its cut, the settlement prices in
-        it (instrument → USD 1e18) and its settlement entries.
+        it (instrument → USD 1e18) and its settlement entries; `until` is when it may be posted no more.
 
         Idempotent for the same digest.
 
@@ -146,7 +147,7 @@ class Journal:
                 self._settle(connection, asset, price)
             connection.execute(signed_batches.insert().values(epoch=epoch, digest=digest))
             self._add_live(connection, legs)
-            self._add_entries(connection, entries)
+            self._add_entries(connection, entries, until, quorum=False)
 
     def sign_permit(self, item: PermitItem, listed: Iterable[LiveItem]) -> None:
         """Record that this permit is about to be signed, together with everything listed as live beside it.
@@ -240,10 +241,30 @@ class Journal:
 
     # --- settlement entries ----------------------------------------------------------------------------------------
 
-    def add_entries(self, entries: Iterable[SettlementLeaf]) -> None:
-        """Keep settlement entries that a quorum signed, or that others signed and listed."""
+    def add_entries(self, entries: Iterable[SettlementLeaf], *, until: int = 0, quorum: bool = False) -> None:
+        """Keep settlement entries that others signed and listed, or that a batch of a `quorum` carries.
+
+        `until`: unix seconds to which the batch that carries them may be posted.
+        """
         with self._engine.begin() as connection:
-            self._add_entries(connection, entries)
+            self._add_entries(connection, entries, until, quorum)
+
+    def abandoned_entries(self, times: Mapping[int, int]) -> list[SettlementLeaf]:
+        """Entries that no quorum is known to have signed, and that no batch signed here can bring on chain any more.
+
+        `times` are those of the chains' final blocks: a batch is not posted after its end (chain id → unix seconds).
+        """
+        table = settlement_entries.c
+        query = select(table.cycle, table.account_id, table.chain_id, table.delta, table.until).where(
+            table.quorum.is_(False)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [
+            SettlementLeaf(row.cycle, AccountId(row.account_id), int(row.chain_id), int(row.delta))
+            for row in rows
+            if times.get(int(row.chain_id), 0) > row.until
+        ]
 
     def entries(self) -> list[SettlementLeaf]:
         """Every entry not retired, ascending by cycle, account and chain."""
@@ -269,18 +290,25 @@ class Journal:
                     )
                 )
 
-    def _add_entries(self, connection: Connection, entries: Iterable[SettlementLeaf]) -> None:
+    def _add_entries(self, connection: Connection, entries: Iterable[SettlementLeaf], until: int, quorum: bool) -> None:
         rows = [
             {
                 "cycle": leaf.cycle,
                 "account_id": bytes(leaf.account_id),
                 "chain_id": str(leaf.chain_id),
                 "delta": str(leaf.cash_delta),
+                "until": until,
+                "quorum": quorum,
             }
             for leaf in entries
         ]
-        if rows:
-            connection.execute(insert(settlement_entries).on_conflict_do_nothing(), rows)
+        if not rows:
+            return
+        fresh = insert(settlement_entries)
+        table, given = settlement_entries.c, fresh.excluded
+        kept = {"until": func.max(table.until, given.until), "quorum": or_(table.quorum, given.quorum)}
+        keys = ["cycle", "account_id", "chain_id"]
+        connection.execute(fresh.on_conflict_do_update(index_elements=keys, set_=kept), rows)
 
     # --- quorum batches --------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, String, Table
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, String, Table
 
 metadata = MetaData()
 
@@ -41,9 +41,14 @@ settlement_entries = Table(
     Column("account_id", LargeBinary(32), nullable=False),
     Column("chain_id", String(20), nullable=False),
     Column("delta", String(80), nullable=False),
+    Column("until", Integer, nullable=False),
+    Column("quorum", Boolean, nullable=False),
     PrimaryKeyConstraint("cycle", "account_id", "chain_id"),
 )
-"""Settlement entries signed here or listed to us that are not final everywhere: every later batch carries them."""
+"""Settlement entries signed here or listed to us that are not final everywhere: every later batch carries them.
+
+`until` is when the last batch that we signed with it can be posted no more; `quorum` whether a quorum's batch has it.
+"""
 
 live_items = Table(
     "live_items",

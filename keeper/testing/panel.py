@@ -83,6 +83,13 @@ class Panel:
                 await asyncio.sleep(0.1)
                 await self.look()
 
+    async def look_until_time(self, time: int, chain_id: int, *, seconds: float = 30.0) -> None:
+        """Poll until every attestor's head of a chain has at least this time, unix seconds."""
+        async with asyncio.timeout(seconds):
+            while any(a.view.followers[chain_id].head_block.time < time for a in self.attestors):
+                await asyncio.sleep(0.1)
+                await self.look()
+
     async def turn(self) -> Attestor:
         """Look again, and say whose turn the present epoch is."""
         await self.look()

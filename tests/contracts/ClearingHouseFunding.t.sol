@@ -139,7 +139,7 @@ contract ClearingHouseFundingTest is HouseFixture {
         assertEq(house.fundingPaidOf(idOf(THIRD), mark.asset), 123_456e18, "paid from here on");
     }
 
-    function test_CM08_funding_RevertWhen_ItJumps() public {
+    function test_funding_RevertWhen_ItJumps() public {
         _jump(MOST + 1, 0, uint256(MOST));
         _jump(-MOST - 1, 0, uint256(MOST));
         accrue(MOST, _both());
@@ -151,7 +151,7 @@ contract ClearingHouseFundingTest is HouseFixture {
     }
 
     /// @notice The clamp is of the mark that the new index comes with.
-    function test_CM08_funding_TheClampIsOfTheMark() public {
+    function test_funding_TheClampIsOfTheMark() public {
         MarkLeaf memory mark = markOf(ETH, MARK / 2, MOST / 2 + 1, 0);
         postMark(mark);
         bytes32[] memory proof = markProof(mark);

@@ -112,7 +112,9 @@ contract CodecVectorsTest {
             bytes32 id = file.word(_key(entry, "id"));
             _check(AssetLib.isPerpetual(id) == perpetual, entry, "isPerpetual");
             _check(!AssetLib.isPerpetual(id | bytes32(uint256(1))), entry, "isPerpetual with a trailing bit");
-            _check(uint40(uint256(id) >> 144) == file.number(_key(entry, "expiry")), entry, "expiry");
+            _check(AssetLib.isInstrument(id), entry, "isInstrument");
+            _check(!AssetLib.isToken(id), entry, "isToken");
+            _check(AssetLib.expiryOf(id) == file.number(_key(entry, "expiry")), entry, "expiry");
             _check(uint128(uint256(id) >> 16) == file.number(_key(entry, "strike")), entry, "strike");
         }
         _atLeast(i, 9);
@@ -125,7 +127,10 @@ contract CodecVectorsTest {
             uint64 chainId = uint64(file.number(_key(entry, "chainId")));
             bytes32 id = file.word(_key(entry, "id"));
             _check(AssetLib.tokenId(chainId, file.account(_key(entry, "address"))) == id, entry, "id");
-            _check(!AssetLib.isPerpetual(id), entry, "isPerpetual");
+            (uint64 foundChain, address found) = AssetLib.tokenOf(id);
+            _check(foundChain == chainId && found == file.account(_key(entry, "address")), entry, "tokenOf");
+            _check(AssetLib.isToken(id) == (found != address(0)), entry, "isToken");
+            _check(!AssetLib.isInstrument(id), entry, "isInstrument");
         }
         _atLeast(i, 4);
     }

@@ -22,7 +22,7 @@ from keeper.devnet.processes import start_time
 pytestmark = [pytest.mark.devnet, pytest.mark.timeout(420)]
 
 KEPT = ["attestor-1", "attestor-2", "attestor-3", "attestor-4", "circle", "keeper"]
-STEPS = ["0", "a", "b", "c", "d", "d2", "e", "f", "g", "h"]
+STEPS = ["0", "a", "b", "b2", "c", "d", "d2", "e", "f", "f2", "g", "h", "i", "j"]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def _step(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_the_whole_story_holds(folder: Path, tmp_path: Path) -> None:
-    """CM-11, CM-20, CM-30, CM-31, CM-42 on running chains; the story checks every step by an independent reader."""
+    """CM-11, CM-15, CM-20, CM-30, CM-31, CM-42, CM-50 on running chains; an independent reader checks every step."""
     report = tmp_path / "demo.json"
     process = _demo(folder, "--json", str(report), "--keep")
     output, errors = process.communicate(timeout=400)
@@ -86,7 +86,10 @@ def test_the_whole_story_holds(folder: Path, tmp_path: Path) -> None:
     assert _step(told, "c")["refusal"]["code"] == "insufficient_free_margin"
     assert (_step(told, "d")["rounds"], _step(told, "d")["both"]) == (10, 0)
     assert {"postBatch", "withdraw", "match", "reserve", "liquidate", "prove"} <= set(told["gas"])
-    assert "10 of 10 steps held" in output
+    assert _step(told, "f2")["claimed"] == 500
+    assert _step(told, "h")["call"] == pytest.approx(_step(told, "h")["settlement_price"] - 2_500)
+    assert _step(told, "i")["cycles"] >= 1
+    assert f"{len(STEPS)} of {len(STEPS)} steps held" in output
     assert sorted(read_nodes(folder)) == KEPT
     assert len(_alive(folder)) == len(KEPT) + 3  # kept, with three chains
     assert sorted(down(folder)) == sorted([*KEPT, "chain A", "chain B", "chain C"])

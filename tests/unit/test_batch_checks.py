@@ -293,7 +293,7 @@ def cut(position: int, **changes: object) -> Callable[[BatchContent], BatchConte
             lambda c: sealed(c, accounts=(*c.accounts, replace(c.accounts[0], equity=usd(10**6)))),
             "two account leaves for one account and chain",
         ),
-        (lambda c: sealed(c, legs=(*c.legs, leg(2, OWNER, A).leaf)), "two leg leaves for one account"),
+        (lambda c: sealed(c, legs=(*c.legs, leg(2, OWNER, A).leaf)), "two leg leaves for one account, chain and asset"),
         (
             lambda c: sealed(c, settlements=(SettlementLeaf(1, OWNER, A, UNIT), SettlementLeaf(1, OWNER, A, 0))),
             "two settlement leaves for one cycle, account and chain",

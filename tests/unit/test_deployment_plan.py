@@ -122,7 +122,7 @@ def test_without_cctp_there_is_no_bridge() -> None:
     ("part", "value", "named"),
     [
         ("pool", {"token": "WETH", "fee": 500, "depth": 1}, "pool"),
-        ("integrator", {"maxMarkAge": 1, "maxStateAge": 1}, "integrator"),
+        ("integrator", {"maxMarkAge": 1, "maxStateAge": 1, "term": 1}, "integrator"),
         ("cctp", {"domain": 6, "attester": _address(1)}, "cctp"),
         ("feeds", {"USDC": {"answer": 1, "decimals": 8}}, "feeds.USDC"),
         ("tokens", {"USDC": {"decimals": 6}}, "tokens.USDC"),

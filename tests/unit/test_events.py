@@ -10,10 +10,12 @@ import pytest
 from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
+from immutables import Map
 
 from keeper.chain.abi import topic
 from keeper.chain.events import EventError, Log, fold, topics_followed
-from keeper.state.ids import AccountId, Address, AssetId
+from keeper.state.batch import UNIT
+from keeper.state.ids import AccountId, Address, AssetId, perpetual
 from keeper.state.world import BlockRef, ChainState, Reservation
 
 CHAIN = 31337001
@@ -142,7 +144,7 @@ def test_other_events_are_passed_over() -> None:
     stranger = {"topics": ["0x" + "ab" * 32], "data": "0x", "blockNumber": "0x1", "logIndex": "0x0"}
     anonymous = {"topics": [], "data": "0x", "blockNumber": "0x1", "logIndex": "0x1"}
     assert fold(START, [stranger, anonymous], block(1)) == fold(START, [], block(1))
-    assert len(topics_followed()) == 17
+    assert len(topics_followed()) == 22
 
 
 @pytest.mark.parametrize("damage", ["data", "topics", "hex"])
@@ -156,3 +158,59 @@ def test_a_malformed_log_is_named(damage: str) -> None:
         entry["data"] = "0xzz"
     with pytest.raises(EventError, match=r"chain 31337001, block 0x1, log 0x0"):
         fold(START, [entry], block(1))
+
+
+ETH = perpetual("ETH")
+
+
+def position(account: bytes, size: int) -> Log:
+    return log("PositionSet", [account, ETH], ["int256"], [size])
+
+
+def exchange(state: ChainState, event: str, first: bytes, second: bytes, size: int, price: int) -> ChainState:
+    """`first` buys `size` of `second`; both sizes, then the reason, as the clearing house logs it."""
+    held = [state.sizes.get(AccountId(account), {}).get(ETH, 0) for account in (first, second)]
+    sizes = [position(first, held[0] + size), position(second, held[1] - size)]
+    if event == "Matched":
+        reason = log(event, [ETH, first, second], ["int256"] + ["uint256"] * 3, [size, price, 0, 0])
+    elif event == "Moved":
+        reason = log(event, [second, first, ETH], ["int256", "uint256"], [size, price])
+    elif event == "Deleveraged":
+        reason = log(event, [first, ETH, second], ["int256", "uint256"], [size, price])
+    else:
+        reason = log(event, [first, ETH, second], ["int256"] + ["uint256"] * 4, [size, price, 0, 0, 0])
+    return fold(state, [*sizes, reason], block(1))
+
+
+def cost(state: ChainState, account: bytes) -> int:
+    return state.costs.get((AccountId(account), ETH), 0)
+
+
+def test_what_a_position_cost_is_its_average_price() -> None:
+    a, b, _ = ACCOUNTS
+    usd = 10**18
+    state = exchange(START, "Matched", a, b, 2 * UNIT, 3_000 * usd)
+    state = exchange(state, "Liquidated", a, b, 2 * UNIT, 2_000 * usd)
+    assert (cost(state, a), cost(state, b)) == (10_000 * usd, -10_000 * usd)
+    state = exchange(state, "Deleveraged", b, a, UNIT, 9_000 * usd)  # a sells one: at what does not matter
+    assert (cost(state, a), cost(state, b)) == (7_500 * usd, -7_500 * usd)
+    state = exchange(state, "Matched", a, b, -4 * UNIT, 1_000 * usd)  # a goes from 3 long to 1 short
+    assert (cost(state, a), cost(state, b)) == (-1_000 * usd, 1_000 * usd)
+    assert exchange(state, "Matched", a, b, UNIT, 5 * usd).costs == Map()
+
+
+def test_a_moved_position_keeps_what_it_cost() -> None:
+    a, b, c = ACCOUNTS
+    state = exchange(START, "Matched", a, b, 4 * UNIT, 1_000 * UNIT)
+    state = exchange(state, "Moved", c, a, UNIT, 3_000 * UNIT)
+    assert (cost(state, a), cost(state, c)) == (3_000 * UNIT, 1_000 * UNIT)
+    state = exchange(state, "Moved", c, a, 3 * UNIT, 3_000 * UNIT)
+    assert (cost(state, a), cost(state, c)) == (0, 4_000 * UNIT)
+
+
+def test_what_is_settled_costs_nothing_any_more() -> None:
+    a, b, _ = ACCOUNTS
+    state = exchange(START, "Matched", a, b, UNIT, 3_000 * UNIT)
+    gone = log("Settled", [a, ETH], ["int256", "uint256"], [UNIT, 3_100 * UNIT])
+    state = fold(state, [position(a, 0), gone], block(2))
+    assert (cost(state, a), cost(state, b)) == (0, -3_000 * UNIT)

@@ -31,7 +31,8 @@ from worlds import (
 
 from keeper.attest.requests import RequestError, check_item, permit_for
 from keeper.clearing.effects import TakeoverTerms, effect_of
-from keeper.clearing.liquidation import plan_leg
+from keeper.clearing.plan import plan_legs
+from keeper.clearing.sale import Setting, sale_of
 from keeper.margin.portfolio import portfolio
 from keeper.state.actions import Move
 from keeper.state.batch import UNIT
@@ -112,9 +113,9 @@ def test_an_isolated_account_that_fails_costs_its_owners_others_nothing() -> Non
         lost.append(alone.equity - beside.equity)
         sub = report_of(failing.world, SUB, B, marks(price))
         account = component_of(failing.world, SUB, B)
-        leg = plan_leg(account, failing.world, marks(price), MODEL, LISTING, Profile(), 0, 0)
-        assert (leg is None) == (sub.equity >= sub.maintenance_margin)
-        assert leg is None or leg.account_id == SUB
+        sale = sale_of(account, Setting(failing.world, marks(price), MODEL, LISTING, Profile(), 0))
+        assert sale.due == (sub.equity < sub.maintenance_margin)
+        assert bool(plan_legs(sale).legs) == sale.due
     assert lost == [0, 0, 0, 0]
     assert report_of(failing.world, SUB, B, marks(1_500)).equity < -50_000
     # In one cross account the same positions would have taken all of it.

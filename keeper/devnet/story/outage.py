@@ -1,4 +1,4 @@
-"""Chapters g and h: attestors die and come back; at the end everything adds up."""
+"""Chapters g and j: attestors die and come back; at the end everything adds up."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ async def attestors_fail(stage: Stage) -> None:
 
 
 async def sums(stage: Stage) -> None:
-    """h: CM-30, CM-31 and CM-20, read from the chains."""
-    async with stage.tell.step("h", "Everything adds up"):
+    """j: CM-30, CM-31 and CM-20, read from the chains."""
+    async with stage.tell.step("j", "Everything adds up"):
         for chain, reader in stage.readers.items():
             books = await reader.books()
             name = stage.name(chain)
-            expect(books.cash_adds_up, f"CM-30 on {name}: cash {usd(books.held):,.2f}", usd(books.cash))
+            expect(books.cash_adds_up, f"CM-30 on {name}: cash {usd(books.held + books.claims):,.2f}", usd(books.cash))
             expect(books.sizes_cancel, f"CM-31 on {name}: sizes sum to zero", books.sizes)
             expect(books.tokens_cover, f"CM-20 on {name}: tokens cover balances", books.collateral)
             stage.tell.say(
-                f"{name}: {books.accounts} accounts, Σ cash = {usd(books.cash):,.2f} = USDC held, "
-                f"Σ sizes = 0, tokens cover balances (block {books.block})",
+                f"{name}: {books.accounts} accounts, Σ cash {usd(books.cash):,.2f} = USDC held {usd(books.held):,.2f} "
+                f"+ claims {usd(books.claims):,.2f}, Σ sizes = 0, tokens cover balances (block {books.block})",
                 **{name: {"accounts": books.accounts, "cash": usd(books.cash), "held": usd(books.held)}},
             )
 

@@ -1,4 +1,4 @@
-"""Telling the whole story: devnet up, nodes up, eight chapters, summary, everything down."""
+"""Telling the whole story: devnet up, nodes up, the chapters, summary, everything down."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keeper.devnet.launch import Devnet
 from keeper.devnet.narrator import Narrator
 
 from .batches import bad_batches
+from .clearing import claims, dated, expiries, settlement
 from .liquidation import liquidations
 from .margin import deposits, netting, reservation
 from .outage import attestors_fail, sums
@@ -34,7 +35,21 @@ async def tell(devnet: Devnet, cluster: Cluster, narrator: Narrator) -> dict[str
             narrator.say(
                 "first batches posted: " + ", ".join(f"{name} epoch {e}" for name, e in epochs.items()), **epochs
             )
-        for chapter in (deposits, netting, reservation, race, permits, bad_batches, liquidations, attestors_fail, sums):
+        for chapter in (
+            deposits,
+            netting,
+            dated,
+            reservation,
+            race,
+            permits,
+            bad_batches,
+            liquidations,
+            claims,
+            attestors_fail,
+            expiries,
+            settlement,
+            sums,
+        ):
             await chapter(stage)
         return await _summary(stage)
     finally:

@@ -20,7 +20,7 @@ from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
-from keeper.state.ids import AccountId, perpetual
+from keeper.state.ids import AccountId, AssetId, perpetual
 
 A, B, C = (chain.chain_id for chain in CHAINS)
 ETH = perpetual("ETH")
@@ -39,6 +39,9 @@ class Stage:
     readers: dict[int, ChainReader]
     wallets: dict[str, Wallet] = field(default_factory=dict)
     http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=5.0, trust_env=False))
+
+    dated: tuple[AssetId, ...] = ()
+    """The future and the call that the story trades."""
 
     NAMES = ("owner", "hedger", "maker", "unhedged", "isolated", "racer")
 

@@ -24,6 +24,8 @@ def upgrade() -> None:
         sa.Column("account_id", sa.LargeBinary(32), nullable=False),
         sa.Column("chain_id", sa.String(20), nullable=False),
         sa.Column("delta", sa.String(80), nullable=False),
+        sa.Column("until", sa.Integer, nullable=False),
+        sa.Column("quorum", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("cycle", "account_id", "chain_id"),
     )
     op.execute("DELETE FROM batches")
