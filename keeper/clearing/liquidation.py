@@ -25,8 +25,9 @@ import numpy as np
 
 from keeper.margin.listing import Listing
 from keeper.margin.model import Floats, MarginModel
+from keeper.margin.owner import owner_book
 from keeper.margin.parameters import BASIS
-from keeper.margin.portfolio import Portfolio, portfolio
+from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import EXACT, GRAIN, Valuation, ceil_grain, ceil_usd, floor_usd
 from keeper.market.marks import Marks
 from keeper.state.batch import NO_DEPOSIT_TARGET, UNIT, LiquidationLeaf
@@ -200,7 +201,8 @@ class _Book:
     ) -> None:
         self.profile = profile
         self.model = model
-        self.portfolio: Portfolio = portfolio(world, listing, account)
+        # The owner's other accounts count as they finally are: a leg answers for its own effect, not for theirs.
+        self.portfolio: Portfolio = owner_book(world, listing, account, marks, model)
         prices = {asset: (model.price(asset, marks),) for asset in marked_assets(live)}
         self.live = live_effects(account, live, world, listing, profile, prices)
         self.positions = _positions(account, world, live)

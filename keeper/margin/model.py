@@ -77,8 +77,16 @@ class Scenarios(Protocol):
         ...
 
     @property
+    def held(self) -> Mapping[str, int]:
+        """Per underlying the column of the net delta, USD; empty where nothing is counted per owner."""
+        ...
+
+    @property
     def elsewhere(self) -> Mapping[str, int]:
-        """Per underlying the column of what the owner's other accounts hold, as a negative number; may be empty."""
+        """Per underlying the column of what the owner's other accounts hold, as a negative number; of `held`'s names.
+
+        What it adds to a requirement only grows with the absolute value of what is held.
+        """
         ...
 
     def requirements(self, vectors: Floats) -> tuple[Floats, Floats]:

@@ -181,6 +181,10 @@ class XpmScenarios:
         return self.layout.skew
 
     @property
+    def held(self) -> dict[str, int]:
+        return {name: self.layout.concentration + 3 * u for u, name in enumerate(self.names)}
+
+    @property
     def elsewhere(self) -> dict[str, int]:
         return {name: self.layout.concentration + 3 * u + 2 for u, name in enumerate(self.names)}
 

@@ -16,11 +16,11 @@ import orjson
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
-from keeper.state.ids import AccountId
+from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import from_json, to_json
 
@@ -192,6 +192,15 @@ class Journal:
         query = select(live_items.c.key, live_items.c.item).distinct().order_by(live_items.c.key)
         if accounts is not None:
             query = query.where(live_items.c.account_id.in_([bytes(a) for a in accounts]))
+        with self._engine.connect() as connection:
+            return [_decode(row.item) for row in connection.execute(query)]
+
+    def live_of_owners(self, owners: Collection[Address]) -> list[LiveItem]:
+        """Items not retired of every account of these owners, as `live`."""
+        if not owners:
+            return []
+        of_owner = [live_items.c.account_id.between(bytes(o) + b"\0" * 12, bytes(o) + b"\xff" * 12) for o in owners]
+        query = select(live_items.c.key, live_items.c.item).distinct().where(or_(*of_owner)).order_by(live_items.c.key)
         with self._engine.connect() as connection:
             return [_decode(row.item) for row in connection.execute(query)]
 
