@@ -292,11 +292,11 @@ _SETTINGS = settings(
 
 
 class OwnerMachine(PermitMachine):
-    """An owner's cross account and its sub-account beside another's, in a market that absorbs 6,000 USD a day: what
-    one holds is charged to the other. Truth counts concentration over both."""
+    """An owner's cross account and its sub-account beside another's, in a market that absorbs 6,000 USD a day at 20 %:
+    what one holds is charged to the other. Truth counts concentration over both."""
 
     accounts = (OWNER, SUB, OTHER)
-    model = crowded(6_000)
+    model = crowded(6_000, 2_000)
 
 
 TestPermits = PermitMachine.TestCase

@@ -74,10 +74,11 @@ def make_deployment(underlyings: Sequence[str] = ("BTC", "ETH"), profile: Profil
     return Deployment("Cross Margin", "1", bytes(32), PARAMETERS.hash(), (), 3, 1, profile or Profile(), chains)
 
 
-def crowded(volume: int) -> Xpm:
+def crowded(volume: int, rate: int = 500) -> Xpm:
     """The model of a market that absorbs only so many USD a day, so that small books pay for concentration."""
     narrow = {name: replace(each, daily_volume=volume) for name, each in PARAMETERS.underlyings.items()}
-    return Xpm(replace(PARAMETERS, underlyings=narrow), LISTING)
+    charges = replace(PARAMETERS.contingencies, concentration=rate)
+    return Xpm(replace(PARAMETERS, underlyings=narrow, contingencies=charges), LISTING)
 
 
 DEPLOYMENT = make_deployment()
