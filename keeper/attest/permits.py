@@ -19,7 +19,7 @@ from keeper.clearing.exposure import (
     takeover_terms,
 )
 from keeper.margin.listing import Listing, UnknownAsset
-from keeper.margin.model import MarginModel
+from keeper.margin.model import MarginModel, require_convex
 from keeper.margin.owner import others_of
 from keeper.margin.parameters import MarginParameters
 from keeper.margin.portfolio import portfolio
@@ -57,7 +57,8 @@ class Context:
     """What an act is judged against.
 
     `world` holds the final states, `marks` every set of prices to judge at (the last batch's and one's own): each must
-    pass. `legs` are legs of other accounts, one of which a takeover names; those in the live list count too.
+    pass. `legs` are legs of other accounts, one of which a takeover names; those in the live list count too. Raises
+    NotConvex for a model by which the corners of what is live bound nothing.
     """
 
     world: World
@@ -67,6 +68,9 @@ class Context:
     deployment: Deployment
     parameters: MarginParameters
     legs: tuple[LegItem, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_convex(self.model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 
 from keeper.margin.listing import Listing
-from keeper.margin.model import Floats, MarginModel
+from keeper.margin.model import Floats, MarginModel, require_convex
 from keeper.margin.owner import owner_book
 from keeper.margin.parameters import BASIS
 from keeper.margin.portfolio import Portfolio
@@ -199,6 +199,7 @@ class _Book:
         profile: Profile,
         live: Sequence[LiveItem],
     ) -> None:
+        require_convex(model)
         self.profile = profile
         self.model = model
         # The owner's other accounts count as they finally are: a leg answers for its own effect, not for theirs.

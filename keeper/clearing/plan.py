@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keeper.margin.model import Floats
+from keeper.margin.model import Floats, require_convex
 from keeper.margin.parameters import BASIS
 from keeper.margin.portfolio import Portfolio
 from keeper.margin.valuation import EXACT, Valuation, ceil_usd
@@ -97,6 +97,10 @@ class Sale:
     valuation: Valuation
     concession: int
     flat_fee: int
+
+    def __post_init__(self) -> None:
+        """Raises NotConvex for a model of which the corners bound nothing."""
+        require_convex(self.valuation.model)
 
     @property
     def equity(self) -> float:
