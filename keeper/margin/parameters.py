@@ -203,9 +203,8 @@ class MarginParameters:
             raise ParameterError(f"model: {self.model!r}, wanted {XPM}, {PMRM2} or {SPAN}")
         for name, section in ((PMRM2, self.pmrm2), (SPAN, self.span)):
             if (section is not None) != (name == self.model):
-                raise ParameterError(
-                    f"model {self.model!r}: it {'wants a' if name == self.model else 'has no'} [{name}]"
-                )
+                wanted = "wants a section" if name == self.model else "has no section"
+                raise ParameterError(f"model {self.model!r}: it {wanted} [{name}]")
         named = {leg.underlying for credit in self.span.credits for leg in credit.legs} if self.span else set()
         named |= set(self.pmrm2.initial_haircuts) if self.pmrm2 else set()
         if unknown := sorted(named - set(self.underlyings)):
