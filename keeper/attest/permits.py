@@ -218,12 +218,16 @@ class _Case:
         if not self.siblings:
             return None
         found = [Account(self.book, tuple(entry.effect for entry in others), tuple(acts))]
+        named = {account_id for item in (*self.others, *self.legs) for account_id in item.accounts}
         for each in self.siblings:
-            judged = each.account_id in self.candidate.accounts and self.candidate.chain_id in each.chains
-            own = self._acts(each) if judged else []
-            lines = tuple(entry.effect for entry in self._live_effects(each, own))
             book = portfolio(self.context.world, self.context.listing, each)
-            found.append(Account(book, lines, tuple(own), judged))
+            judged = each.account_id in self.candidate.accounts and self.candidate.chain_id in each.chains
+            if judged or each.account_id in named:
+                own = self._acts(each) if judged else []
+                lines = tuple(entry.effect for entry in self._live_effects(each, own))
+                found.append(Account(book, lines, tuple(own), judged))
+            elif book.assets:  # what holds nothing is charged nothing, and costs nobody anything
+                found.append(Account(book, ()))
         held = {asset for each in found for asset in each.assets}
         return Siblings(tuple(found), Valuation.of(self.marks, self.context.model, held))
 

@@ -139,21 +139,22 @@ class Siblings:
     @cached_property
     def _reach(self) -> Exact:
         """What each account holds, USD 1e18 as integers, shape (accounts, 3, underlyings): see `_LEAST` and so on."""
-        found = np.zeros((len(self.accounts), 3, len(self.valuation.scenarios.held)), dtype=object)
+        low = self.valuation.net_deltas([account.book for account in self.accounts])
+        high, after = low.copy(), np.zeros(low.shape)
         for number, account in enumerate(self.accounts):
-            held = self.valuation.net_deltas([account.book, *account.lines, *account.acts])
-            lines, acts = held[1 : 1 + len(account.lines)], held[1 + len(account.lines) :]
-            low = held[0] + np.minimum(lines, 0.0).sum(axis=0)
-            high = held[0] + np.maximum(lines, 0.0).sum(axis=0)
-            most = np.maximum(high, -low)
-            least = np.maximum(0.0, np.maximum(low, -high))
-            after = np.maximum(high + acts, -(low + acts)).max(axis=0) if len(acts) else most
-            for column, usd_, rounded in (
-                (_LEAST, least, floor_usd),
-                (_MOST, most, ceil_usd),
-                (_AFTER, after, ceil_usd),
-            ):
-                found[number, column] = [rounded(value) for value in usd_.tolist()]
+            if account.lines:
+                lines = self.valuation.net_deltas(account.lines)
+                low[number] += np.minimum(lines, 0.0).sum(axis=0)
+                high[number] += np.maximum(lines, 0.0).sum(axis=0)
+            acts = self.valuation.net_deltas(account.acts) if account.acts else np.zeros((1, low.shape[1]))
+            after[number] = np.maximum(high[number] + acts, -(low[number] + acts)).max(axis=0)
+        found = np.zeros((len(self.accounts), 3, low.shape[1]), dtype=object)
+        for column, held, rounded in (
+            (_LEAST, np.maximum(0.0, np.maximum(low, -high)), floor_usd),
+            (_MOST, np.maximum(high, -low), ceil_usd),
+            (_AFTER, after, ceil_usd),
+        ):
+            found[:, column] = [[rounded(usd_) for usd_ in row] for row in held.tolist()]
         return found
 
 
