@@ -83,8 +83,8 @@ def _gaps(
         collateral={asset: amount for asset, amount in portfolio.collateral.items() if asset in held},
         elsewhere={name: portfolio.elsewhere.get(name, 0)},
     )
-    if all(is_token(asset) or not parse_instrument(asset).strike for asset in held):
-        # Linear: rows and values are in proportion to the price.
+    if valuation.model.convex and all(is_token(asset) or not parse_instrument(asset).strike for asset in held):
+        # Linear: rows and values are in proportion to the price. SPAN's quantities are not.
         part, worth = valuation.scenario_pnl([own])[0], valuation.equity(own) / (EXACT * UNIT)
 
         def linear(factors: Floats) -> Floats:

@@ -21,14 +21,14 @@ import numpy as np
 
 from keeper.market.marks import Curve, Marks
 from keeper.state.batch import UNIT
-from keeper.state.ids import AssetId, Instrument, Kind
+from keeper.state.ids import AssetId, Instrument, Kind, instrument_id
 
 from . import pmrm2
 from .deployed import Deployed, instrument_of, is_option
 from .listing import Listing, UnknownAsset
 from .model import Floats, Label
 from .moves import percent
-from .names import expiry_name
+from .names import expiry_name, name_of
 from .parameters import BASIS, PMRM2, MarginParameters, ParameterError
 from .pmrm2_book import Expiry, Parameters, Scenario, VolMove
 from .pmrm2_scenarios import Charge, Dated, Pmrm2Scenarios, Underlying
@@ -145,13 +145,12 @@ class Pmrm2(Deployed):
                 )
                 found.append(Charge((column,), charges.mm_option, charges.mm_option + charges.im_option))
             quote = _quote(instruments[rows[0]], marks)
-            rates = (
+            without, beside = (
                 pmrm2.unsure(pmrm2.sureness(quote, curve.spot_confidence, perpetual), charges)
                 for perpetual in (None, curve.perpetual_confidence)
             )
-            without, beside = rates
             for row in rows:
-                pair = columns.both(f"{said} confidence", f"option {row}", {row: spot})
+                pair = columns.both(f"{said} confidence", _name(instruments[row]), {row: spot})
                 found.append(Charge(pair, 0.0, without, beside))
         return Underlying(name, gains, held, tuple(expiries), tuple(found))
 
@@ -251,6 +250,11 @@ def _quote(instrument: Instrument | None, marks: Marks) -> Expiry:
         found.rate_confidence,
         found.vol_confidence,
     )
+
+
+def _name(instrument: Instrument | None) -> str:
+    assert instrument is not None
+    return name_of(instrument_id(instrument))
 
 
 def _word(number: int, scenario: Scenario) -> str:

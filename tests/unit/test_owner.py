@@ -269,6 +269,9 @@ def test_CM11_what_is_live_on_a_sibling_counts_at_its_most() -> None:
     free = dollars(report_of(chains.world, OWNER, model=MODEL).free)
     assert dollars(granted(withdraw(1), [], context).free_after) == pytest.approx(free - 1, abs=1e-5)
     assert dollars(granted(withdraw(1), [live], context).free_after) == pytest.approx(free - 1 - 1_800, abs=1e-5)
+    too_much = refused(withdraw(free), [live], context, "insufficient_free_margin")
+    assert dollars(too_much.free or 0) == pytest.approx(free - 1_800, abs=1e-5)
+    assert dollars(too_much.asked or 0) == pytest.approx(free, abs=1e-5)
     # A sale that closes what is elsewhere may also not be executed.
     sale = trade(-10, account=SUB)
     assert dollars(granted(withdraw(1), [sale], context).free_after) == pytest.approx(free - 1, abs=1e-5)

@@ -72,14 +72,27 @@ def with_book(**changes: Any) -> MarginParameters:
 
 
 MODEL = Pmrm2(SHIPPED, LISTING)
+SURE = replace(BOOK.contingency, confidence_margin=0.0)
 LAWFUL = Pmrm2(
     with_book(
         scenarios=tuple(scenario for scenario in BOOK.scenarios if scenario.vol not in (VolMove.LINEAR, VolMove.ABS)),
-        contingency=replace(BOOK.contingency, confidence_margin=0.0),
+        contingency=SURE,
     ),
     LISTING,
 )
 """Without skews and confidences: convex, with options."""
+
+PLAIN = replace(
+    BOOK.margin,
+    base_discount_long=1.0,
+    base_discount_short=1.0,
+    short_rate_mult=0.0,
+    long_rate_mult=0.0,
+    short_rate_add=0.0,
+    long_rate_add=0.0,
+)
+UNDISCOUNTED = Pmrm2(with_book(margin=PLAIN, contingency=SURE), LISTING)
+"""With skews, and without discounts: convex too."""
 
 shares = st.floats(0, 1, allow_subnormal=False)
 
@@ -210,7 +223,7 @@ QUOTED = Marks(
     NOW,
     0.97,
 )
-PRICED = {model: model.scenarios(QUOTED, ASSETS) for model in (MODEL, LAWFUL)}
+PRICED = {model: model.scenarios(QUOTED, ASSETS) for model in (MODEL, LAWFUL, UNDISCOUNTED)}
 amounts = st.lists(st.floats(-20, 20, allow_subnormal=False), min_size=len(ASSETS), max_size=len(ASSETS)).map(np.array)
 
 
@@ -218,7 +231,7 @@ def near(value: Floats) -> float:
     return 1e-9 * (1 + float(np.abs(value).max()))
 
 
-@given(amounts, st.sampled_from([MODEL, LAWFUL]), st.data())
+@given(amounts, st.sampled_from([MODEL, LAWFUL, UNDISCOUNTED]), st.data())
 @settings(max_examples=150, deadline=None)
 def test_law_requirements_are_not_negative_and_grow_with_every_loss(
     a: Floats, model: Pmrm2, data: st.DataObject
@@ -238,11 +251,11 @@ def test_law_requirements_are_not_negative_and_grow_with_every_loss(
         assert float(after) >= float(before) - near(vector)
 
 
-@given(amounts, amounts, st.floats(0, 1))
+@given(amounts, amounts, st.floats(0, 1), st.sampled_from([LAWFUL, UNDISCOUNTED]))
 @settings(max_examples=200, deadline=None)
-def test_law_without_skews_and_confidences_requirements_are_convex(a: Floats, b: Floats, share: float) -> None:
-    assert LAWFUL.convex
-    scenarios = PRICED[LAWFUL]
+def test_law_requirements_are_convex_where_the_model_says_so(a: Floats, b: Floats, share: float, model: Pmrm2) -> None:
+    assert model.convex
+    scenarios = PRICED[model]
     one, other = a @ scenarios.pnl, b @ scenarios.pnl
     for r in (0, 1):
         mixed = float(scenarios.requirements(share * one + (1 - share) * other)[r])
@@ -273,15 +286,7 @@ def test_a_skew_scenario_makes_it_bend_the_wrong_way() -> None:
 
     Long, a value counts at 0.5; short, at 1: |min(x / 2, x) − m| has a kink upwards at x = 0 wherever m < 0.
     """
-    plain = replace(
-        BOOK.margin,
-        base_discount_long=0.5,
-        base_discount_short=1.0,
-        short_rate_mult=0.0,
-        long_rate_mult=0.0,
-        short_rate_add=0.0,
-        long_rate_add=0.0,
-    )
+    plain = replace(PLAIN, base_discount_long=0.5)
     tilt = Pmrm2(with_book(scenarios=(Scenario(1.0, VolMove.LINEAR, 1.0),), margin=plain), LISTING)
     assert "skew scenario" in tilt.not_convex
     scenarios = tilt.scenarios(QUOTED, ASSETS)
