@@ -262,7 +262,9 @@ class PermitMachine(RuleBasedStateMachine):
             if entry.leaf.account_id == OWNER and position > 0 and state.block.time < entry.timestamp + 60:
                 left = min(position, entry.leaf.close_limit - state.closed.get((OWNER, ETH), 0))
                 concession = int(entry.leaf.max_concession * ripe)
-                self.mined(leg_filled(self.head, entry, int(left * part), concession), entry.leaf.chain_id, 1)
+                self.mined(
+                    leg_filled(self.head, entry, min(left, int(left * part)), concession), entry.leaf.chain_id, 1
+                )
                 self.executed["leg"] += 1
 
     # --- what must hold ------------------------------------------------------------------------------------------
@@ -304,7 +306,7 @@ TestPermits.settings = _SETTINGS
 TestPermitsAtTwoMarks = TwoMarksMachine.TestCase
 TestPermitsAtTwoMarks.settings = _SETTINGS
 TestPermitsOfOneOwner = OwnerMachine.TestCase
-TestPermitsOfOneOwner.settings = _SETTINGS
+TestPermitsOfOneOwner.settings = settings(_SETTINGS, max_examples=60)
 
 
 @pytest.mark.parametrize("kind_of_machine", [TwoMarksMachine, OwnerMachine])
