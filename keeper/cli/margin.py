@@ -32,6 +32,7 @@ from keeper.margin.whatif import Trade, Transfer, whatif
 from keeper.market.marks import MarkError
 from keeper.state.batch import UNIT
 from keeper.state.ids import is_token
+from keeper.state.wire import to_json
 
 app = typer.Typer(help="Margins of books in files: evaluate, explain, whatif, models, bench.", no_args_is_help=True)
 
@@ -161,7 +162,7 @@ def models(json: JsonOption = False) -> None:
             for m in DESCRIBED
         ]
         own = {key: described[0][key] for key in ("parametersHash", "parameters")}
-        print_json({"models": described, **own})
+        print_json(to_json({"models": described, **own}))
         return
     console = Console()
     table = Table("model", "", "its books", "what is signed by it", box=None, padding=(0, 2, 1, 0))

@@ -35,6 +35,7 @@ from .moves import DOWN, FLAT, UP, Columns, Move
 from .names import expiry_name
 from .parameters import BASIS, SPAN, MarginParameters, ParameterError, UnderlyingParameters, VolShock
 from .pricing import Options, price_of, rounded
+from .settled import beside_settled
 from .span_book import SCENARIOS, Book, Commodity, Contract, Leg, Spread, composite_delta
 
 _ONE = float(BASIS)

@@ -38,7 +38,10 @@ from worlds import (
 )
 
 from keeper.attest.batch import build_batch, leaf_faults, reports_at
-from keeper.clearing.liquidation import check_leg, plan_leg
+from keeper.clearing.check import check_legs
+from keeper.clearing.legs import leaves_of
+from keeper.clearing.plan import plan_legs
+from keeper.clearing.sale import Setting, sale_of
 from keeper.margin.kernel import concentration
 from keeper.margin.owner import others_of, owner_book, owner_groups, with_owner_concentration
 from keeper.margin.portfolio import Portfolio, portfolio, portfolios
@@ -324,10 +327,10 @@ def test_CM41_a_leg_is_planned_and_checked_beside_what_the_owners_others_hold() 
     beside = report_of(chains.world, SUB, model=MODEL)
     alone = evaluate([portfolio(chains.world, LISTING, account)], marks(), MODEL)[0]
     assert (alone.status, beside.status) == ("healthy", "liquidatable")
-    terms = (chains.world, marks(), MODEL, LISTING, Profile(), NOW)
-    leaf = plan_leg(account, *terms, NOW)
-    assert leaf is not None
-    assert check_leg(leaf, *terms) == []
+    setting = Setting(chains.world, marks(), MODEL, LISTING, Profile(), NOW)
+    sale = sale_of(account, setting)
+    (leaf,) = leaves_of(plan_legs(sale), sale, setting, NOW)
+    assert check_legs([leaf], account, setting) == []
     # q = equity ÷ maintenance margin does not fall by a full fill at the worst price.
     taken = leg(dollars(leaf.close_limit), SUB, concession=dollars(leaf.max_concession))
     after = report_of(leg_filled(chains.world, taken, leaf.close_limit, leaf.max_concession), SUB, model=MODEL)

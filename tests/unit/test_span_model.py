@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from option_books import LISTING, MARKS, UNIVERSE, future, option
 from worlds import BTC, ETH, NOW, OWNER, WETH, A, Chains, make_deployment, marks
 
-from keeper.clearing.liquidation import plan_leg
-from keeper.clearing.plan import Sale
+from keeper.clearing.sale import Sale, Setting, sale_of
 from keeper.margin.listing import Listing
 from keeper.margin.model import Floats, NotConvex, require_convex
 from keeper.margin.names import expiry_name
@@ -174,7 +173,7 @@ def test_nothing_is_judged_or_planned_by_it() -> None:
     with pytest.raises(NotConvex):
         chains.context(model=model)
     with pytest.raises(NotConvex):
-        plan_leg(chains.account(), chains.world, marks(), model, listing, Profile(), NOW, NOW)
+        sale_of(chains.account(), Setting(chains.world, marks(), model, listing, Profile(), NOW))
     with pytest.raises(NotConvex):
         Sale(book, (), Valuation.of(marks(), model, book.assets), 1_000, 0)
 
