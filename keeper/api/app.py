@@ -161,7 +161,7 @@ def _add_attestation(app: FastAPI, node: Node) -> None:
     @app.post("/v1/attest/live", include_in_schema=False)
     async def attest_live(request: Request) -> Response:
         accounts = [parse_account_id(entry) for entry in (await _body(request)).get("accounts", [])]
-        return json_response({"items": to_json(attestor.live(accounts), tagged=True)})
+        return json_response({"items": to_json(attestor.live_beside(accounts), tagged=True)})
 
     @app.post("/v1/attest/quorum", include_in_schema=False)
     async def attest_quorum(request: Request) -> Response:

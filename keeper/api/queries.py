@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from immutables import Map
@@ -12,7 +13,8 @@ from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import QuorumError
 from keeper.clearing.cycles import with_pending
 from keeper.margin.explain import explain, netting
-from keeper.margin.portfolio import per_chain, portfolio
+from keeper.margin.owner import owner_book
+from keeper.margin.portfolio import per_chain
 from keeper.margin.report import evaluate
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
@@ -112,8 +114,11 @@ def account(node: Node, account_id: AccountId) -> dict[str, Any]:
     answers = []
     for chains in groups:
         margin_account = MarginAccount(account_id, chains)
-        book = portfolio(world, node.listing, margin_account)
-        by_chain = per_chain(world, node.listing, margin_account)
+        book = owner_book(world, node.listing, margin_account, marks, node.model)
+        by_chain = {
+            name: replace(piece, elsewhere=book.elsewhere)
+            for name, piece in per_chain(world, node.listing, margin_account).items()
+        }
         report = evaluate([book], marks, node.model)[0]
         answers.append(
             {

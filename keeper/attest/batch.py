@@ -12,8 +12,10 @@ from functools import cached_property
 
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
+from keeper.margin.owner import with_owner_concentration
 from keeper.margin.portfolio import portfolios
-from keeper.margin.report import AccountReport, evaluate, mark_leaves
+from keeper.margin.report import AccountReport, evaluate_at, mark_leaves
+from keeper.margin.valuation import Valuation
 from keeper.market.inputs import MarkInputs, marks_of
 from keeper.market.marks import Marks
 from keeper.state.batch import (
@@ -106,8 +108,13 @@ def listed_assets(deployment: Deployment) -> list[AssetId]:
 
 
 def reports_at(world: World, marks: Marks, model: MarginModel, listing: Listing) -> list[AccountReport]:
-    """A report for every margin account of owners; nothing is required of reserved accounts."""
-    return evaluate([p for p in portfolios(world, listing) if has_margin(p.account.account_id)], marks, model)
+    """A report for every margin account of owners; nothing is required of reserved accounts.
+
+    Each asset is priced once, and so is each account's delta, of which its owner's other accounts are charged for.
+    """
+    books = [p for p in portfolios(world, listing) if has_margin(p.account.account_id)]
+    valuation = Valuation.of(marks, model, (asset for p in books for asset in p.assets))
+    return evaluate_at(with_owner_concentration(books, valuation), valuation)
 
 
 def due_accounts(reports: Iterable[AccountReport]) -> Mapping[MarginAccount, AccountReport]:

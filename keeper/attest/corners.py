@@ -51,7 +51,7 @@ def weigh(without: Exposure, act: Line, parameters: MarginParameters, leg_is_liv
     if len(without.lines) <= CORNER_ITEMS:
         return _every_corner(without, act, parameters, leg_is_live)
     if not leg_is_live:
-        free, enough = _room(_heaviest(executed), parameters)
+        free, enough = _room(heaviest(executed), parameters)
         if enough.all():
             return Passed(min(free), reducing=False)
     alone = _every_corner(replace(without, lines=()), act, parameters, leg_is_live)
@@ -73,7 +73,7 @@ def reduces(without: Exposure, act: Line, parameters: MarginParameters) -> bool:
 
 def least_free(exposure: Exposure) -> int:
     """The least free margin over all subsets, USD 1e18; beyond CORNER_ITEMS lines a bound of it."""
-    return int(min(_heaviest(exposure).corners().free))
+    return int(min(heaviest(exposure).corners().free))
 
 
 def buffer_of(initial: Any, parameters: MarginParameters) -> Any:
@@ -81,7 +81,8 @@ def buffer_of(initial: Any, parameters: MarginParameters) -> Any:
     return -(-initial * parameters.buffer // BASIS)
 
 
-def _heaviest(exposure: Exposure) -> Exposure:
+def heaviest(exposure: Exposure) -> Exposure:
+    """The same with at most CORNER_ITEMS lines, all others counted at their worst."""
     if len(exposure.lines) <= CORNER_ITEMS:
         return exposure
     return exposure.keeping(exposure.heaviest(CORNER_ITEMS))

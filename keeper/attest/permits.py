@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from keeper.clearing.effects import Effect, Touches, effect_of
@@ -18,7 +19,8 @@ from keeper.clearing.exposure import (
     takeover_terms,
 )
 from keeper.margin.listing import Listing, UnknownAsset
-from keeper.margin.model import MarginModel
+from keeper.margin.model import MarginModel, require_convex
+from keeper.margin.owner import others_of
 from keeper.margin.parameters import MarginParameters
 from keeper.margin.portfolio import portfolio
 from keeper.margin.valuation import Valuation
@@ -26,10 +28,11 @@ from keeper.market.marks import Marks
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId
 from keeper.state.live import LegItem, LiveItem, PermitItem
-from keeper.state.world import World, component_of
+from keeper.state.world import MarginAccount, World, component_of
 
 from .corners import CORNER_ITEMS, Failed, Passed, least_free, reduces, usd, weigh
 from .live import LEG_SECONDS, describe_item, is_live, live_of
+from .siblings import Account, Siblings
 from .terms import malformed, no_leg, overfilled, unavailable
 
 __all__ = [
@@ -54,7 +57,8 @@ class Context:
     """What an act is judged against.
 
     `world` holds the final states, `marks` every set of prices to judge at (the last batch's and one's own): each must
-    pass. `legs` are legs of other accounts, one of which a takeover names; those in the live list count too.
+    pass. `legs` are legs of other accounts, one of which a takeover names; those in the live list count too. Raises
+    NotConvex for a model by which the corners of what is live bound nothing.
     """
 
     world: World
@@ -64,6 +68,9 @@ class Context:
     deployment: Deployment
     parameters: MarginParameters
     legs: tuple[LegItem, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_convex(self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,10 @@ def judge(candidate: PermitItem, live: Sequence[LiveItem], context: Context) -> 
     """Judge an act against everything else that is live on its accounts.
 
     `live` may hold dead items and the candidate itself: they do not count. A Trade or a Move is judged for both
-    accounts, a Takeover for the taker. Signatures, deadlines and nonces are not judged here, but no Takeover may
-    outlive its leg.
+    accounts, a Takeover for the taker. `live` has what is live on every account of their owners: concentration is
+    counted per owner, so each account is judged beside the most that the others may hold, and the others for what the
+    act adds to their requirement. Signatures, deadlines and nonces are not judged here, but no Takeover may outlive its
+    leg.
 
     Returns:
         Grant, or the Refusal of the first account and set of marks that does not pass, in a fixed order.
@@ -142,10 +151,12 @@ class _Case:
         self.touches = Touches.at(context.world, context.marks)
         self.others = others
         self.account = component_of(context.world, account_id, candidate.chain_id)
+        self.siblings = others_of(context.world, self.account)
         self.book = portfolio(context.world, context.listing, self.account)
         self.own = [item for item in others if account_id in item.accounts]
         known = (*others, *live_of(context.legs, context.world))
         self.legs = list({item.key: item for item in known if isinstance(item, LegItem)}.values())
+        self.rise = Effect()
 
     def judge(self) -> Grant | Refusal:
         world = self.context.world
@@ -153,9 +164,10 @@ class _Case:
         if fault is not None:
             return self._refuse(fault, self._without_act(), None)
         try:
-            acts = self._acts()
-            others = self._live_effects(acts)
-            exposure = self._exposure(acts, others)
+            acts = self._acts(self.account)
+            others = self._live_effects(self.account, acts)
+            siblings = self._siblings(acts, others)
+            exposure = self._exposure(acts, others, siblings)
         except UnknownAsset as error:
             return self._refuse(Failed("unknown_asset", str(error)), self._without_act(), None)
         without = replace(exposure, lines=exposure.lines[len(acts) :])
@@ -166,46 +178,80 @@ class _Case:
             if isinstance(verdict, Failed):
                 return self._refuse(verdict, without, line)
             passed.append(verdict)
+        costs = None if siblings is None else siblings.overcharged(self.context.parameters, self.legs, world)
+        if costs is not None:
+            sibling, before, failed = costs
+            return self._refuse(failed, before, None, sibling)
         return Grant(min(entry.free for entry in passed), any(entry.reducing for entry in passed))
 
     # --- what executing does ---------------------------------------------------------------------------------------
 
-    def _acts(self) -> list[Effect]:
+    def _acts(self, account: MarginAccount) -> list[Effect]:
         """The candidate's effect; for a takeover whose leg is not known, that of either side."""
         listing, profile = self.context.listing, self.context.deployment.profile
         return [
-            effect_of(self.candidate, self.account, listing, profile, terms, self.touches)
-            for terms in takeover_terms(self.candidate, self.account.account_id, self.legs, self._takeover_prices())
+            effect_of(self.candidate, account, listing, profile, terms, self.touches)
+            for terms in takeover_terms(self.candidate, account.account_id, self.legs, self._takeover_prices)
         ]
 
-    def _live_effects(self, acts: Sequence[Effect]) -> list[LiveEffect]:
-        own = {item.key: item for item in (*self.own, *self.legs)}
+    def _live_effects(self, account: MarginAccount, acts: Sequence[Effect]) -> list[LiveEffect]:
+        own = [item for item in self.others if account.account_id in item.accounts]
         return live_effects(
-            self.account,
-            own.values(),
+            account,
+            {item.key: item for item in (*own, *self.legs)}.values(),
             self.context.world,
             self.context.listing,
             self.context.deployment.profile,
-            self._takeover_prices(),
+            self._takeover_prices,
             [(self.candidate.chain_id, act) for act in acts],
             self.touches,
         )
 
+    @cached_property
     def _takeover_prices(self) -> Prices:
         """Every judged mark of what a takeover takes or a move moves: it may execute at any of them."""
-        assets = marked_assets((*self.own, self.candidate))
+        judged = {self.account.account_id, *(each.account_id for each in self.siblings)}
+        assets = marked_assets((*(item for item in self.others if judged & {*item.accounts}), self.candidate))
         price = self.context.model.price
         return {asset: tuple(price(asset, marks) for marks in self.context.marks) for asset in assets}
 
-    def _exposure(self, acts: Sequence[Effect], others: Sequence[LiveEffect]) -> Exposure:
+    def _siblings(self, acts: Sequence[Effect], others: Sequence[LiveEffect]) -> Siblings | None:
+        """The account among its owner's, with what is live on each; None where it is the only one."""
+        if not self.siblings:
+            return None
+        found = [Account(self.book, tuple(entry.effect for entry in others), tuple(acts))]
+        named = {account_id for item in (*self.others, *self.legs) for account_id in item.accounts}
+        for each in self.siblings:
+            book = portfolio(self.context.world, self.context.listing, each)
+            judged = each.account_id in self.candidate.accounts and self.candidate.chain_id in each.chains
+            if judged or each.account_id in named:
+                own = self._acts(each) if judged else []
+                lines = tuple(entry.effect for entry in self._live_effects(each, own))
+                found.append(Account(book, lines, tuple(own), judged))
+            elif book.assets:  # what holds nothing is charged nothing, and costs nobody anything
+                found.append(Account(book, ()))
+        held = {asset for each in found for asset in each.assets}
+        return Siblings(tuple(found), Valuation.of(self.marks, self.context.model, held))
+
+    def _exposure(
+        self, acts: Sequence[Effect], others: Sequence[LiveEffect], siblings: Siblings | None = None
+    ) -> Exposure:
+        """Before the act, its owner's other accounts count at their least, with it at their most: what an act frees is
+        free whatever they do."""
+        book = self.book
+        if siblings is not None:
+            book = replace(book, elsewhere=siblings.least)
+            acts = [replace(act, elsewhere=siblings.rise(siblings.after)) for act in acts]
+            self.rise = Effect(elsewhere=siblings.rise(siblings.most))
         effects = [*acts, *(other.effect for other in others)]
         held = {*self.book.assets, *(asset for effect in effects for asset in effect.assets)}
-        return Exposure.of(self.book, effects, Valuation.of(self.marks, self.context.model, held))
+        return Exposure.of(book, effects, Valuation.of(self.marks, self.context.model, held))
 
     def _without_act(self) -> Exposure | None:
         """The account with what is live on it; None where that has no price."""
         try:
-            return self._exposure([], self._live_effects([]))
+            others = self._live_effects(self.account, [])
+            return self._exposure([], others, self._siblings([], others))
         except UnknownAsset:
             return None
 
@@ -253,19 +299,27 @@ class _Case:
             return None
         return Failed("position_limit", f"{count} assets with what is live, at most {MOST_ASSETS} are allowed")
 
-    def _refuse(self, failed: Failed, without: Exposure | None, act: Line | None) -> Refusal:
-        own = (*self.own, *self._own_legs())
-        live = tuple(describe_item(item, self.context.listing) for item in own)
+    def _refuse(
+        self, failed: Failed, without: Exposure | None, act: Line | None, account: MarginAccount | None = None
+    ) -> Refusal:
+        """For `account`, the judged one where none is given, with its owner's other accounts at their most."""
+        account_id = (account or self.account).account_id
+        own = {item.key: item for item in self.others if account_id in item.accounts}
+        own |= {leg.key: leg for leg in self.legs if leg.leaf.account_id == account_id}
+        live = tuple(describe_item(item, self.context.listing) for item in own.values())
         if without is None:
-            return Refusal(failed.code, failed.message, self.account.account_id, live)
+            return Refusal(failed.code, failed.message, account_id, live)
+        executed = None if act is None else without.plus(act)
+        if account is None:
+            without = without.plus(Line(0, 0, 0, without.valuation.scenario_pnl([self.rise])[0]))
         final = replace(without, lines=()).bound()
         free = least_free(without)
-        asked = None if act is None else free - least_free(without.plus(act))
+        asked = None if executed is None else free - least_free(executed)
         figures = f"free {usd(free)}" + ("" if asked is None else f", asked {usd(asked)}")
         return Refusal(
             code=failed.code,
             message=f"{failed.message} ({figures}, {len(live)} other item(s) live)",
-            account=self.account.account_id,
+            account=account_id,
             live=live,
             free=free,
             asked=asked,
@@ -273,7 +327,3 @@ class _Case:
             initial_margin=final.initial,
             maintenance_margin=final.maintenance,
         )
-
-    def _own_legs(self) -> list[LegItem]:
-        known = {item.key for item in self.own}
-        return [leg for leg in self.legs if leg.leaf.account_id == self.account.account_id and leg.key not in known]

@@ -24,7 +24,8 @@ from functools import cached_property
 import numpy as np
 
 from keeper.margin.listing import Listing
-from keeper.margin.model import Floats, MarginModel
+from keeper.margin.model import Floats, MarginModel, require_convex
+from keeper.margin.owner import owner_book
 from keeper.margin.parameters import BASIS
 from keeper.margin.portfolio import Portfolio, portfolio
 from keeper.margin.valuation import EXACT, Valuation, ceil_grain, ceil_usd
@@ -148,6 +149,10 @@ class Sale:
     touches: Touches = UNTOUCHED
     for_cash: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises NotConvex for a model of which the corners bound nothing."""
+        require_convex(self.valuation.model)
+
     @cached_property
     def final(self) -> Figures:
         """With nothing live executed."""
@@ -261,8 +266,9 @@ class Subsets:
 
 def sale_of(account: MarginAccount, setting: Setting, live: Sequence[LiveItem] = (), *, for_cash: bool = False) -> Sale:
     """The account with everything live on it. For settlement token only what is no settlement token is offered."""
-    book = setting.book(account)
     marks, model, listing, world = setting.marks, setting.model, setting.listing, setting.world
+    # The owner's other accounts count as they finally are: a leg answers for its own effect, not for theirs.
+    book = owner_book(world, listing, account, marks, model)
     prices = {asset: (model.price(asset, marks),) for asset in marked_assets(live)}
     effects = live_effects(account, live, world, listing, setting.profile, prices, touches=setting.touches)
     held = _held(account, setting)

@@ -20,7 +20,8 @@ from keeper.margin.bench import measure
 from keeper.margin.book_file import Book, BookError, Held, read_book
 from keeper.margin.explain import explain_fully
 from keeper.margin.listing import UnknownAsset
-from keeper.margin.models import DESCRIBED, UnknownModel, judge
+from keeper.margin.model import MarginModel
+from keeper.margin.models import DESCRIBED, UnknownModel, judge, model_for
 from keeper.margin.names import UnknownName, name_of, parse_name
 from keeper.margin.parameter_file import default_parameters, load_parameters
 from keeper.margin.parameters import MarginParameters, ParameterError
@@ -28,16 +29,17 @@ from keeper.margin.pmrm2_book import Pmrm2Error
 from keeper.margin.report import AccountReport
 from keeper.margin.span import SpanError
 from keeper.margin.whatif import Trade, Transfer, whatif
-from keeper.margin.xpm import Xpm
 from keeper.market.marks import MarkError
 from keeper.state.batch import UNIT
 from keeper.state.ids import is_token
+from keeper.state.wire import to_json
 
 app = typer.Typer(help="Margins of books in files: evaluate, explain, whatif, models, bench.", no_args_is_help=True)
 
 BookArgument = Annotated[Path, typer.Argument(metavar="BOOK.json", help="A book, or a list of books.")]
 ParametersOption = Annotated[
-    Path | None, typer.Option("--parameters", help="A file of xpm's parameters; those shipped where it is not given.")
+    Path | None,
+    typer.Option("--parameters", help="A deployment's parameters; xpm's shipped ones if not given."),
 ]
 PlotOption = Annotated[
     Path | None,
@@ -59,7 +61,7 @@ ERRORS = (
 @app.command()
 def evaluate(
     book: BookArgument,
-    model: Annotated[str | None, typer.Option("--model", help="xpm, pmrm2 or span; else what the book names.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The book's form: xpm, pmrm2 or span.")] = None,
     parameters: ParametersOption = None,
     plot: PlotOption = None,
     json: JsonOption = False,
@@ -124,7 +126,7 @@ def what_if(
 
     def run() -> tuple[Book, AccountReport, AccountReport]:
         read = read_book(_load(book))
-        model = Xpm(_parameters(parameters), read.listing)
+        model = model_for(_parameters(parameters), read.listing)
         trades = [_trade(text, model, read) for text in trade or []]
         transfers = [Transfer(_units("--cash", cash)), *(_transfer(text, read) for text in collateral or [])]
         answer = whatif(read.portfolio, read.marks, model, trades, transfers)
@@ -141,26 +143,34 @@ def what_if(
 
 @app.command()
 def models(json: JsonOption = False) -> None:
-    """The margin models there are, and xpm's parameters."""
-    parameters = default_parameters()
+    """The margin models that a deployment may have, what may be signed by each, and the parameters shipped for them.
+
+    Example: keeper margin models --json
+    """
+    shipped = {each.name: default_parameters(each.name) for each in DESCRIBED}
     if json:
         described = [
-            {"name": m.name, "summary": m.summary, "book": m.book, "deployable": m.deployable} for m in DESCRIBED
-        ]
-        print_json(
             {
-                "models": described,
-                "parametersHash": "0x" + parameters.hash().hex(),
-                "parameters": json_module.loads(parameters.canonical_json()),
+                "name": m.name,
+                "summary": m.summary,
+                "book": m.book,
+                "deployable": m.deployable,
+                "signs": m.signs,
+                "parametersHash": "0x" + shipped[m.name].hash().hex(),
+                "parameters": json_module.loads(shipped[m.name].canonical_json()),
             }
-        )
+            for m in DESCRIBED
+        ]
+        own = {key: described[0][key] for key in ("parametersHash", "parameters")}
+        print_json(to_json({"models": described, **own}))
         return
     console = Console()
-    table = Table("model", "", "its books", "runs a deployment", box=None, padding=(0, 2, 1, 0))
+    table = Table("model", "", "its books", "what is signed by it", box=None, padding=(0, 2, 1, 0))
     for each in DESCRIBED:
-        table.add_row(f"[bold]{each.name}[/]", each.summary, each.book, "yes" if each.deployable else "no")
+        table.add_row(f"[bold]{each.name}[/]", each.summary, each.book, each.signs)
     console.print(table)
-    console.print(f"parameters shipped for xpm: 0x{parameters.hash().hex()}")
+    for name, parameters in shipped.items():
+        console.print(f"parameters shipped for {name}: 0x{parameters.hash().hex()}", soft_wrap=True)
 
 
 @app.command()
@@ -190,7 +200,7 @@ def bench(
 
 def _explained(data: Any, parameters: MarginParameters) -> dict[str, Any]:
     book = read_book(data)
-    model = Xpm(parameters, book.listing)
+    model = model_for(parameters, book.listing)
 
     def position(part: Held) -> str:
         return book.names.get(part.asset) or name_of(part.asset)
@@ -245,7 +255,7 @@ def _say_which(run: Callable[[], Any], prefix: str) -> Any:
         raise Failure(f"{prefix}{error}") from None
 
 
-def _trade(text: str, model: Xpm, book: Book) -> Trade:
+def _trade(text: str, model: MarginModel, book: Book) -> Trade:
     name, colon, rest = text.partition(":")
     size, at, price = rest.partition("@")
     if not colon:

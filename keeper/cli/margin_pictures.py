@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
+from .margin_text import VOLS, grid_of
 
 
 class NoPicture(ValueError):
@@ -78,14 +78,19 @@ def title(told: dict[str, Any]) -> str:
 
 def _heat_map(axis: Any, name: str, scenarios: list[dict[str, Any]]) -> None:
     cells = {row["move"]: row["pnl"] for row in scenarios if row["block"] == name}
-    moves = [move for move in cells if "," not in move and "×" not in move]
-    tails = [move for move in cells if "×" in move]
+    moves, tails = grid_of(cells)
+    if not moves:
+        colors = ["#d1495b" if value < 0 else "#4f9d69" for value in cells.values()]
+        axis.bar(range(len(cells)), list(cells.values()), color=colors)
+        axis.set_title(f"{name}: profit and loss by scenario, USD", fontsize=10, loc="left")
+        axis.set_xticks(range(len(cells)), list(cells), fontsize=6, rotation=60, ha="right")
+        return
     columns = [*moves, *tails]
     # Tails have one vol only.
     values = [
         [cells[move + suffix] for move in moves]
         + [cells[tail] if suffix == ", vol up" else float("nan") for tail in tails]
-        for _, suffix in _VOLS
+        for _, suffix in VOLS
     ]
     most = max(abs(value) for value in cells.values()) or 1.0
     axis.imshow(values, cmap="RdYlGn", vmin=-most, vmax=most, aspect="auto")
@@ -93,7 +98,7 @@ def _heat_map(axis: Any, name: str, scenarios: list[dict[str, Any]]) -> None:
     axis.set_xticks(
         range(len(columns)), [c.removesuffix(", vol up").replace(" × ", "\n× ") for c in columns], fontsize=8
     )
-    axis.set_yticks(range(len(_VOLS)), [said for said, _ in _VOLS], fontsize=8)
+    axis.set_yticks(range(len(VOLS)), [said for said, _ in VOLS], fontsize=8)
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if value == value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
+VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
 _BINS = 48
 
 
@@ -60,17 +61,22 @@ def terms(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def heat_map(console: Console, underlying: str, scenarios: list[dict[str, Any]]) -> None:
-    """The grid of one underlying: moves across, vols down, losses red."""
+    """The grid of one underlying: moves across, vols down, losses red; a list where a model has no grid."""
     cells = {row["move"]: row["pnl"] for row in scenarios if row["block"] == underlying}
-    moves = [name for name in cells if "," not in name and "×" not in name]
-    tails = [name for name in cells if "×" in name]
     if not any(cells.values()):
         return
     most = max(abs(value) for value in cells.values()) or 1.0
+    moves, tails = grid_of(cells)
+    if not moves:
+        console.print()
+        console.print(f"{underlying}: profit and loss, USD")
+        for name, value in cells.items():
+            console.print(Text(f"{name:>28} ").append_text(_cell(value, most)))
+        return
     table = Table(
         "", *moves, box=None, padding=(0, 0), title=f"{underlying}: profit and loss, USD", title_justify="left"
     )
-    for said, suffix in _VOLS:
+    for said, suffix in VOLS:
         table.add_row(said + " ", *(_cell(cells[move + suffix], most) for move in moves))
     console.print()
     console.print(table)
@@ -78,6 +84,14 @@ def heat_map(console: Console, underlying: str, scenarios: list[dict[str, Any]])
     for name in tails:
         row.append(name.removesuffix(", vol up") + " ").append_text(_cell(cells[name], most)).append("  ")
     console.print(row)
+
+
+def grid_of(cells: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """The moves that every vol has, and the tails; both empty where the scenarios are no grid."""
+    moves = [name for name in cells if "," not in name and "×" not in name]
+    if not all(move + suffix in cells for move in moves for _, suffix in VOLS):
+        return [], []
+    return moves, [name for name in cells if "×" in name]
 
 
 def distribution(console: Console, scenarios: list[dict[str, Any]]) -> None:

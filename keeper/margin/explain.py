@@ -178,7 +178,7 @@ def describe(asset: AssetId, amount: int) -> str:
 def _alone(portfolio: Portfolio, asset: AssetId) -> Portfolio:
     held = {asset: portfolio.amount(asset)}
     positions, collateral = ({}, held) if is_token(asset) else (held, {})
-    return Portfolio(portfolio.account, 0, positions, collateral)
+    return Portfolio(portfolio.account, 0, positions, collateral, elsewhere=portfolio.elsewhere)
 
 
 def _by_position(portfolio: Portfolio, valuation: Valuation, part: Part) -> dict[str, float]:

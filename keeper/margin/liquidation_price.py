@@ -1,7 +1,8 @@
 """The price of an underlying at which an account falls below maintenance margin, solved on the whole account.
 
 Everything of that underlying moves with it: the index, the forwards by the same fraction, and smiles stick to strikes;
-nothing else moves. So a hedge on another chain, or in another instrument, is in it.
+nothing else moves. So a hedge on another chain, or in another instrument, is in it. What the owner's other accounts
+hold of it counts as if it were linear.
 """
 
 from __future__ import annotations
@@ -80,10 +81,10 @@ def _gaps(
         cash=0,
         positions={asset: size for asset, size in portfolio.positions.items() if asset in held},
         collateral={asset: amount for asset, amount in portfolio.collateral.items() if asset in held},
-        elsewhere={},
+        elsewhere={name: portfolio.elsewhere.get(name, 0)},
     )
-    if all(is_token(asset) or not parse_instrument(asset).strike for asset in held):
-        # Linear: rows and values are in proportion to the price.
+    if valuation.model.convex and all(is_token(asset) or not parse_instrument(asset).strike for asset in held):
+        # Linear: rows and values are in proportion to the price. SPAN's quantities are not.
         part, worth = valuation.scenario_pnl([own])[0], valuation.equity(own) / (EXACT * UNIT)
 
         def linear(factors: Floats) -> Floats:
@@ -97,7 +98,9 @@ def _gaps(
         found = []
         for factor in factors.tolist():
             there = Valuation.of(moved(marks, name, factor), valuation.model, valuation.assets)
-            maintenance = float(there.scenarios.requirements(there.scenario_pnl([portfolio]))[1][0])
+            beside = {**portfolio.elsewhere, name: int(portfolio.elsewhere.get(name, 0) * factor)}
+            vector = there.scenario_pnl([replace(portfolio, elsewhere=beside)])
+            maintenance = float(there.scenarios.requirements(vector)[1][0])
             found.append(there.equity(portfolio) / (EXACT * UNIT) - maintenance - reserved)
         return np.array(found)
 

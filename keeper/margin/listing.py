@@ -69,7 +69,7 @@ class Listing:
                 for chain_id, chain in sorted(deployment.chains.items())
             },
             underlyings=deployment.underlyings(),
-            kinds=frozenset(Kind) - {Kind.TOKEN},
+            kinds=frozenset({Kind.PERPETUAL, *(parse_instrument(asset).kind for asset in deployment.instruments)}),
             dated=frozenset(deployment.instruments),
         )
 

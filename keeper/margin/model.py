@@ -54,9 +54,10 @@ class Scenarios(Protocol):
     columns are a profit or loss in a scenario; what a model counts beside scenarios (a notional, a count of shorts)
     has columns of its own, of the sign that more of it is a loss. So an account is the sum of its rows, a *vector*.
 
-    Laws, for vectors a, b of one object and k ≥ 0, each for the initial and the maintenance requirement R:
-    R ≥ 0; a ≤ b everywhere implies R(a) ≥ R(b); maintenance ≤ initial; and where the model is `convex`, R is convex,
-    so that its largest value over what may be executed in parts lies at a corner.
+    Laws, for vectors a, b of one object, each for the initial and the maintenance requirement R: R ≥ 0 and
+    maintenance ≤ initial; and where the model is `convex`: a ≤ b everywhere implies R(a) ≥ R(b), so that what is worse
+    in every column bounds it, and R is convex, so that its largest value over what may be executed in parts lies at a
+    corner.
     """
 
     @property
@@ -77,8 +78,16 @@ class Scenarios(Protocol):
         ...
 
     @property
+    def held(self) -> Mapping[str, int]:
+        """Per underlying the column of the net delta, USD; empty where nothing is counted per owner."""
+        ...
+
+    @property
     def elsewhere(self) -> Mapping[str, int]:
-        """Per underlying the column of what the owner's other accounts hold, as a negative number; may be empty."""
+        """Per underlying the column of what the owner's other accounts hold, as a negative number; of `held`'s names.
+
+        What it adds to a requirement only grows with the absolute value of what is held.
+        """
         ...
 
     def requirements(self, vectors: Floats) -> tuple[Floats, Floats]:
@@ -98,7 +107,13 @@ class MarginModel(Protocol):
 
     @property
     def convex(self) -> bool:
-        """Whether its requirements are convex: what only partial executions at the corners may be judged by."""
+        """Whether its requirements are convex: only then are partial executions no worse than the corners, by which
+        permits and legs are judged."""
+        ...
+
+    @property
+    def not_convex(self) -> str:
+        """What makes them not convex, in words; empty where they are."""
         ...
 
     @property
@@ -119,3 +134,16 @@ class MarginModel(Protocol):
     def scenarios(self, marks: Marks, assets: Sequence[AssetId]) -> Scenarios:
         """These assets, priced once. Raises as `price` does."""
         ...
+
+
+class NotConvex(ValueError):
+    """A model by which nothing may be signed; the message says why."""
+
+
+def require_convex(model: MarginModel) -> None:
+    """Raise NotConvex where acts cannot be judged at the corners of what may be executed."""
+    if not model.convex:
+        raise NotConvex(
+            f"the margin model {model.name} is not convex here, so that what is executed in part may require more than "
+            f"all and nothing of it, at which permits and legs are judged: {model.not_convex}"
+        )

@@ -1,4 +1,4 @@
-"""The margin models by name: what each is, and how it judges a book from a file."""
+"""The margin models by name: what each is, which of them a deployment has, and how a book from a file is judged."""
 
 from __future__ import annotations
 
@@ -9,71 +9,91 @@ from typing import Any
 
 from . import pmrm2, span
 from .book_file import read_book
-from .parameters import MarginParameters
+from .listing import Listing
+from .model import MarginModel
+from .parameters import PMRM2, SPAN, XPM, MarginParameters
+from .pmrm2_model import Pmrm2
+from .span_model import Span
 from .valuation import EXACT, Valuation
 from .xpm import Xpm
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A model for people: what it is, the form of its books, whether a deployment may run on it."""
+    """A model for people: what it is, the form of its own books, and what of a deployment may be signed by it."""
 
     name: str
     summary: str
     book: str
-    deployable: bool
+    signs: str
+
+    @property
+    def deployable(self) -> bool:
+        """Whether a deployment may name it: a node then computes and serves its figures, whatever it may sign."""
+        return self.name in _MODELS
 
 
 DESCRIBED = (
     Described(
-        "xpm",
+        XPM,
         "Cross-chain portfolio margin: scenario grids with vol and skew shocks, joint stress with a decorrelation "
         "blend, filtered historical expected shortfall, contingencies, concentration. Nets across instruments, "
         "underlyings, protocols and chains.",
         "docs/margin.md",
-        deployable=True,
+        "everything",
     ),
     Described(
-        "pmrm2",
+        PMRM2,
         "Derive's PMRM_2: scenarios of one underlying with dampened tails, basis and option contingencies, oracle "
-        "confidence. No netting between underlyings.",
+        "confidence. No netting between underlyings, no futures.",
         "docs/margin.md",
-        deployable=False,
+        "perpetuals and collateral; options only without skew scenarios and confidences",
     ),
     Described(
-        "span",
+        SPAN,
         "CME's SPAN: risk arrays of sixteen scenarios, calendar and inter-commodity spreads, delivery, short option "
         "minimum, net option value.",
         "docs/span.md",
-        deployable=False,
+        "nothing: it is not convex, and such a deployment is only observed",
     ),
 )
+
+
+_MODELS: dict[str, Callable[[MarginParameters, Listing], MarginModel]] = {XPM: Xpm, PMRM2: Pmrm2, SPAN: Span}
 
 
 class UnknownModel(ValueError):
     """A name that is no model's; the message carries it and those there are."""
 
 
+def model_for(parameters: MarginParameters, listing: Listing) -> MarginModel:
+    """The model that the parameters name, of one deployment or book. Raises ParameterError."""
+    return _MODELS[parameters.model](parameters, listing)
+
+
 def judge(book: Any, name: str | None, parameters: MarginParameters) -> dict[str, Any]:
-    """The report of one book by the model that it names, or by `name`. JSON-ready, USD as doubles, unrounded.
+    """The report of one book in the form that it names, or `name`. JSON-ready, USD as doubles, unrounded.
+
+    A book of instruments, as `book_file` reads it, is judged by the model of the parameters, as a deployment would;
+    pmrm2 and span have books of their own, with all their parameters in them.
 
     Raises:
         UnknownModel, and the errors of the model's books.
     """
-    chosen = name or (book.get("model") if isinstance(book, Mapping) else None) or "xpm"
-    models: dict[str, Callable[[], dict[str, Any]]] = {
-        "xpm": lambda: _xpm(book, parameters),
-        "pmrm2": lambda: pmrm2.evaluate(floats(book)),
-        "span": lambda: span.evaluate(floats(book)),
+    chosen = name or (book.get("model") if isinstance(book, Mapping) else None) or XPM
+    forms: dict[str, Callable[[], dict[str, Any]]] = {
+        XPM: lambda: _instruments(book, parameters),
+        PMRM2: lambda: pmrm2.evaluate(floats(book)),
+        SPAN: lambda: span.evaluate(floats(book)),
     }
-    if chosen not in models:
-        raise UnknownModel(f"no model {chosen!r}: there are {', '.join(models)}")
-    return models[chosen]()
+    if chosen not in forms:
+        raise UnknownModel(f"no model {chosen!r}: there are {', '.join(forms)}")
+    return forms[chosen]()
 
 
-def _xpm(data: Any, parameters: MarginParameters) -> dict[str, Any]:
+def _instruments(data: Any, parameters: MarginParameters) -> dict[str, Any]:
     book = read_book(data)
-    model = Xpm(parameters, book.listing)
+    model = model_for(parameters, book.listing)
     valuation = Valuation.of(book.marks, model, book.portfolio.assets)
     vector = valuation.scenario_pnl([book.portfolio])
     initial, maintenance = (float(value[0]) for value in valuation.scenarios.requirements(vector))
@@ -82,7 +102,7 @@ def _xpm(data: Any, parameters: MarginParameters) -> dict[str, Any]:
     parts = [part for part in valuation.scenarios.parts(vector[0]) if part.requirement.initial > 0]
     healthy = equity >= initial + reserved
     return {
-        "model": "xpm",
+        "model": model.name,
         "equity": equity,
         "initial_margin": initial + reserved,
         "maintenance_margin": maintenance + reserved,

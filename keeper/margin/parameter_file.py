@@ -11,8 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .model_parameters import Credit, CreditLeg, Pmrm2Parameters, SpanParameters
 from .parameters import (
     BASIS,
+    XPM,
     Contingencies,
     History,
     MarginParameters,
@@ -22,6 +24,7 @@ from .parameters import (
     UnderlyingParameters,
     VolShock,
 )
+from .pmrm2_book import Pmrm2Error, parse_parameters
 from .returns import ReturnsError, load_returns
 
 Part = TypeVar("Part", VolShock, SkewShock, History, Contingencies)
@@ -29,14 +32,15 @@ Part = TypeVar("Part", VolShock, SkewShock, History, Contingencies)
 _WHOLE = {"steps", "days", "stress_days", "seed_days", "horizon", "daily_volume", "cash_term"}
 """Counts and USD; everything else is a fraction."""
 _USD = {"minimum_equity", "cash_floor", "cash_limit"}
-_SECTIONS = {"underlyings", "grid", "vol", "skew", "history", "contingencies", "returns"}
+_SECTIONS = {"underlyings", "grid", "vol", "skew", "history", "contingencies", "returns", "model", "pmrm2", "span"}
 
 
 @cache
-def default_parameters() -> MarginParameters:
-    """Those shipped: BTC and ETH move 15 %, SOL 20 %; collateral in BTC and ETH loses 3 % in equity, SOL 5 %."""
+def default_parameters(model: str = XPM) -> MarginParameters:
+    """Those shipped for a model: BTC and ETH move 15 %, SOL 20 %; collateral in BTC and ETH loses 3 % in equity, SOL
+    5 %."""
     with resources.as_file(resources.files("keeper.margin") / "data") as folder:
-        return load_parameters(folder / "xpm.toml")
+        return load_parameters(folder / f"{model}.toml")
 
 
 def load_parameters(path: Path) -> MarginParameters:
@@ -82,6 +86,9 @@ def _parameters(path: Path, data: dict[str, Any]) -> MarginParameters:
         history=_part(History, "history", data),
         contingencies=_part(Contingencies, "contingencies", data),
         returns=returns,
+        model=_text("model", data.get("model", XPM)),
+        pmrm2=_pmrm2(_table(data, "pmrm2")) if "pmrm2" in data else None,
+        span=_span(_table(data, "span")) if "span" in data else None,
         **values,
     )
 
@@ -96,6 +103,67 @@ def _underlying(name: str, table: Mapping[str, Any], tails: tuple[Tail, ...] | N
     plain = UnderlyingParameters(values.pop("largest_move"), values.pop("haircut"))
     own = _tails(prefix + "tails", table["tails"]) if "tails" in table else tails
     return replace(plain, tails=plain.tails if own is None else own, **values)
+
+
+def _pmrm2(table: dict[str, Any]) -> Pmrm2Parameters:
+    """What stands in [pmrm2] is a book's `parameters`, and `initial_haircuts`."""
+    haircuts = _table(table, "initial_haircuts")
+    book = {name: value for name, value in table.items() if name != "initial_haircuts"}
+    try:
+        parsed = parse_parameters(_doubles("pmrm2", book), "pmrm2")
+    except Pmrm2Error as error:
+        raise ParameterError(str(error)) from None
+    return Pmrm2Parameters(
+        parsed, {name: _number(f"pmrm2.initial_haircuts.{name}", share) for name, share in haircuts.items()}
+    )
+
+
+def _doubles(name: str, value: Any) -> Any:
+    """Numbers as doubles, in steps of a basis point."""
+    if isinstance(value, Mapping):
+        return {key: _doubles(f"{name}.{key}", each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_doubles(f"{name}[{n}]", each) for n, each in enumerate(value)]
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        return _points(name, value) / BASIS
+    return value
+
+
+def _span(table: dict[str, Any]) -> SpanParameters:
+    _known("span.", table, {each.name for each in fields(SpanParameters)})
+    values: dict[str, Any] = {
+        name: _text(f"span.{name}", value) if name == "short_option_method" else _number(f"span.{name}", value)
+        for name, value in table.items()
+        if name != "credits"
+    }
+    credits_ = [_credit(f"span.credits[{n}]", each) for n, each in enumerate(_rows("span.credits", table))]
+    return SpanParameters(**values, credits=tuple(credits_))
+
+
+def _credit(name: str, table: dict[str, Any]) -> Credit:
+    _known(f"{name}.", table, {"rate", "legs"})
+    legs = []
+    for n, leg in enumerate(_rows(f"{name}.legs", table)):
+        _known(f"{name}.legs[{n}].", leg, {"underlying", "ratio", "side"})
+        side = leg.get("side")
+        if side not in ("A", "B"):
+            raise ParameterError(f"{name}.legs[{n}].side: {side!r}, wanted A or B")
+        underlying = _text(f"{name}.legs[{n}].underlying", leg.get("underlying"))
+        legs.append(CreditLeg(underlying, _number(f"{name}.legs[{n}].ratio", leg.get("ratio")), side))
+    return Credit(tuple(legs), _number(f"{name}.rate", table.get("rate")))
+
+
+def _rows(name: str, table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = table.get(name.rpartition(".")[2], [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ParameterError(f"{name}: {rows!r}, wanted a list of tables")
+    return rows
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ParameterError(f"{name}: {value!r}, wanted text")
+    return value
 
 
 def _part(kind: type[Part], name: str, data: Mapping[str, Any]) -> Part:
@@ -130,6 +198,10 @@ def _number(name: str, value: Any) -> int:
         if not isinstance(value, int):
             raise ParameterError(f"{name}: {value}, wanted a whole number")
         return value
+    return _points(name, value)
+
+
+def _points(name: str, value: int | Decimal) -> int:
     points = Decimal(value) * BASIS
     if not points.is_finite() or points != int(points):
         raise ParameterError(f"{name}: {value}, wanted a number in steps of {1 / BASIS}")

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, field, fields
 
 from eth_hash.backends.pysha3 import keccak256
 
+from .model_parameters import BASIS as BASIS
+from .model_parameters import ParameterError as ParameterError
+from .model_parameters import Pmrm2Parameters, SpanParameters
 from .returns import Returns
 
-BASIS = 10_000
-"""Basis points in one."""
-
-
-class ParameterError(ValueError):
-    """Parameters that no model can use; the message names the field and the value."""
+XPM, PMRM2, SPAN = "xpm", "pmrm2", "span"
+"""The margin models by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +129,7 @@ class MarginParameters:
     An account whose net cash is below −`cash_floor` for `cash_term` seconds has collateral sold; the floor is 0 where
     such accounts of a chain owe more than `cash_limit` together. `minimum_equity`, `cash_floor` and `cash_limit` in USD
     1e18, all rates in basis points. Without `returns` nothing is required for history.
+    `model` is one of those named above, with its own section where it is not xpm.
     """
 
     underlyings: Mapping[str, UnderlyingParameters]
@@ -151,6 +151,9 @@ class MarginParameters:
     history: History = History()
     contingencies: Contingencies = Contingencies()
     returns: Returns | None = None
+    model: str = XPM
+    pmrm2: Pmrm2Parameters | None = None
+    span: SpanParameters | None = None
 
     def __post_init__(self) -> None:
         for name in ("correlation_break", "maintenance_factor", "buffer", "reducing_loss", "concession"):
@@ -177,6 +180,7 @@ class MarginParameters:
         if len({len(underlying.tails) for underlying in self.underlyings.values()}) > 1:
             raise ParameterError("underlyings have different numbers of tails: the joint block pairs them")
         self._check_parts()
+        self._check_model()
         if self.returns is not None:
             self._check_returns(self.returns)
 
@@ -201,6 +205,21 @@ class MarginParameters:
             if not least <= value <= most:
                 raise ParameterError(f"{name}: {value}, wanted {least} to {most}")
 
+    def _check_model(self) -> None:
+        if self.model not in (XPM, PMRM2, SPAN):
+            raise ParameterError(f"model: {self.model!r}, wanted {XPM}, {PMRM2} or {SPAN}")
+        for name, section in ((PMRM2, self.pmrm2), (SPAN, self.span)):
+            if (section is not None) != (name == self.model):
+                wanted = "wants a section" if name == self.model else "has no section"
+                raise ParameterError(f"model {self.model!r}: it {wanted} [{name}]")
+        named = {leg.underlying for credit in self.span.credits for leg in credit.legs} if self.span else set()
+        named |= set(self.pmrm2.initial_haircuts) if self.pmrm2 else set()
+        if unknown := sorted(named - set(self.underlyings)):
+            raise ParameterError(f"{self.model}: no underlyings {', '.join(unknown)}")
+        for name, extra in (self.pmrm2.initial_haircuts if self.pmrm2 else {}).items():
+            if self.underlyings[name].haircut + extra > BASIS:
+                raise ParameterError(f"pmrm2.initial_haircuts.{name}: {extra / BASIS:g} beside the haircut is over 1")
+
     def _check_returns(self, returns: Returns) -> None:
         if missing := sorted(set(self.underlyings) - set(returns.underlyings)):
             raise ParameterError(f"the returns lack {', '.join(missing)}")
@@ -209,12 +228,16 @@ class MarginParameters:
             raise ParameterError(f"the returns have {returns.days} days, wanted at least {wanted}")
 
     def canonical_json(self) -> bytes:
-        """Sorted keys, no spaces, integers and ASCII strings only."""
+        """Sorted keys, no spaces, integers and ASCII strings only; what other models have does not stand in xpm's."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)} | {
             "underlyings": {name: asdict(u) for name, u in self.underlyings.items()},
             "returns": None if self.returns is None else self.returns.digest.hex(),
         }
         plain |= {name: asdict(plain[name]) for name in ("vol", "skew", "history", "contingencies")}
+        own = {PMRM2: self.pmrm2, SPAN: self.span}
+        plain = {name: value for name, value in plain.items() if name not in ("model", *own)}
+        if (section := own.get(self.model)) is not None:
+            plain |= {"model": self.model, self.model: section.canonical()}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
     def hash(self) -> bytes:

@@ -27,19 +27,22 @@ linear by its spot; of equal scenarios the first is the worst, and basis only if
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import black76
 from .model import Floats
 from .pmrm2_book import (
     MODEL,
+    Basis,
     Collateral,
     Contingency,
     Expiry,
+    MarginFactors,
     Market,
     Option,
     Parameters,
@@ -60,6 +63,7 @@ YEAR = 365 * DAY
 SHORT_TERM = 30 * DAY
 SETTLEMENT = 1800
 """Seconds over which the settlement price is averaged: what has been observed of it no longer moves."""
+SKEWED = (VolMove.LINEAR, VolMove.ABS)
 
 
 def evaluate(book: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,13 +121,10 @@ def _report(book: Pmrm2Book) -> dict[str, Any]:
     maintenance = math.fsum(part.maintenance for part in parts)
     initial = math.fsum(charge for part in parts for charge in (part.initial, part.confidence_charge))
     maintenance_factor = parameters.margin.mm_factor
-    unpegged = max(0.0, charges.peg_threshold - market.stable_price)
-    initial_factor = parameters.margin.im_factor + unpegged * charges.peg_factor
+    raised = initial_factor(market.stable_price, parameters)
     return {
         "model": MODEL,
-        "initial_margin_balance": math.fsum(
-            [worst * initial_factor, -maintenance, -initial, mark_to_market, positions.cash]
-        ),
+        "initial_margin_balance": math.fsum([worst * raised, -maintenance, -initial, mark_to_market, positions.cash]),
         "maintenance_margin_balance": math.fsum(
             [worst * maintenance_factor, -maintenance, mark_to_market, positions.cash]
         ),
@@ -134,7 +135,7 @@ def _report(book: Pmrm2Book) -> dict[str, Any]:
         "scenario_pnl": pnl,
         "basis_contingency": basis,
         "maintenance_factor": maintenance_factor,
-        "initial_factor": initial_factor,
+        "initial_factor": raised,
         "maintenance_contingency": maintenance,
         "initial_contingency": initial,
         "perpetual": {"amount": positions.perp, **perpetual.explained()},
@@ -206,7 +207,7 @@ def _perpetual(book: Pmrm2Book) -> _Charged:
         confidence=confidence,
         maintenance=notional * charges.mm_perp,
         initial=notional * charges.im_perp,
-        confidence_charge=_confidence_charge(confidence, notional, charges),
+        confidence_charge=unsure(confidence, charges) * notional,
     )
 
 
@@ -219,63 +220,106 @@ def _collateral(entry: Collateral, market: Market, charges: Contingency) -> _Col
         confidence=confidence,
         maintenance=value * entry.mm_haircut,
         initial=value * entry.im_haircut,
-        confidence_charge=_confidence_charge(confidence, value, charges),
+        confidence_charge=unsure(confidence, charges) * value,
     )
-
-
-def _confidence_charge(confidence: float, notional: float, charges: Contingency) -> float:
-    if confidence >= charges.confidence_threshold:
-        return 0.0
-    return (1 - confidence) * charges.confidence_margin * notional
 
 
 def _expiry(expiry: Expiry, options: Sequence[Option], book: Pmrm2Book) -> _Expiry:
     parameters, market = book.parameters, book.market
-    charges, basis = parameters.contingency, parameters.basis
-    years = max(expiry.seconds, 0.0) / YEAR
-    # The last three are no scenarios: unmoved, and the two moves of the basis.
-    columns = [
-        *parameters.scenarios,
-        *(Scenario(spot, VolMove.NONE, 1.0) for spot in (1.0, basis.spot_up, basis.spot_down)),
-    ]
-    *shocked, mark_to_market, up, down = _values(expiry, options, columns, parameters)
+    charges = parameters.contingency
+    units = unit_values(
+        expiry,
+        np.array([option.strike for option in options]),
+        np.array([option.mark_vol for option in options]),
+        np.array([option.call for option in options]),
+        parameters.scenarios,
+        parameters,
+    )
+    held = units * np.array([option.amount for option in options])[:, np.newaxis]
+    *shocked, mark_to_market, up, down = [math.fsum(column) for column in held.T.tolist()]
+    factors = discounts(expiry.seconds, expiry.rate, parameters.margin)
+    pnl = profits(np.array(shocked), np.array(mark_to_market), parameters.scenarios, factors)
 
     naked_shorts = _naked_shorts(options)
     short_notional = naked_shorts * market.spot
-    confidence = min(expiry.forward_confidence, expiry.rate_confidence, expiry.vol_confidence, market.spot_confidence)
-    if book.positions.perp:
-        confidence = min(confidence, market.perp_confidence)
+    confidence = sureness(expiry, market.spot_confidence, market.perp_confidence if book.positions.perp else None)
     notional = math.fsum(abs(option.amount) for option in options) * market.spot
     return _Expiry(
         id=expiry.id,
-        pnl=_scenario_pnl(expiry, shocked, mark_to_market, parameters),
-        basis=min(up - mark_to_market, down - mark_to_market, 0.0) * (basis.add + basis.mult * years),
+        pnl=tuple(pnl.tolist()),
+        basis=min(up - mark_to_market, down - mark_to_market, 0.0) * basis_weight(expiry.seconds, parameters.basis),
         naked_shorts=naked_shorts,
         mark_to_market=mark_to_market,
         confidence=confidence,
         maintenance=short_notional * charges.mm_option,
         initial=short_notional * charges.im_option,
-        confidence_charge=_confidence_charge(confidence, notional, charges),
+        confidence_charge=unsure(confidence, charges) * notional,
     )
 
 
-def _scenario_pnl(
-    expiry: Expiry, shocked: Iterable[float], mark_to_market: float, parameters: Parameters
-) -> tuple[float, ...]:
-    """Dampened profit and loss per scenario, from the expiry's value in each and the value now."""
-    factors = parameters.margin
-    years, rate = max(expiry.seconds, 0.0) / YEAR, max(expiry.rate, 0.0)
+def discounts(seconds: float, rate: float, factors: MarginFactors) -> tuple[float, float]:
+    """What a shocked expiry's value counts at where it is long, and where it is short."""
+    years, rate = max(seconds, 0.0) / YEAR, max(rate, 0.0)
     long = factors.base_discount_long * math.exp(-years * (rate * factors.long_rate_mult + factors.long_rate_add))
     short = factors.base_discount_short * math.exp(years * (rate * factors.short_rate_mult + factors.short_rate_add))
     # A short may grow to what is owed at expiry, not beyond it.
-    short = min(math.exp(rate * years), short)
-    pnl = []
-    for scenario, value in zip(parameters.scenarios, shocked, strict=True):
-        change = (value * (long if value >= 0 else short) - mark_to_market) * scenario.dampening
-        # A skew may tilt either way, so each expiry takes the worse: to first order the same with the sign changed.
-        skewed = scenario.vol in (VolMove.LINEAR, VolMove.ABS)
-        pnl.append(-abs(change) if skewed else change)
-    return tuple(pnl)
+    return long, min(math.exp(rate * years), short)
+
+
+def profits(values: Floats, marked: Floats, scenarios: Sequence[Scenario], factors: tuple[float, float]) -> Floats:
+    """Dampened profit and loss of one expiry, shape (…, scenarios), from its value in each and its value now (…)."""
+    dampening = np.array([scenario.dampening for scenario in scenarios])
+    # A skew may tilt either way, so each expiry takes the worse: to first order the same with the sign changed.
+    skewed = np.array([scenario.vol in SKEWED for scenario in scenarios], dtype=bool)
+    change = (values * np.where(values >= 0, *factors) - np.asarray(marked)[..., np.newaxis]) * dampening
+    return np.asarray(np.where(skewed, -np.abs(change), change), dtype=float)
+
+
+def basis_weight(seconds: float, basis: Basis) -> float:
+    return basis.add + basis.mult * (max(seconds, 0.0) / YEAR)
+
+
+def sureness(expiry: Expiry, spot: float, perpetual: float | None) -> float:
+    """The confidence of an expiry; `perpetual` where one is held."""
+    own = min(expiry.forward_confidence, expiry.rate_confidence, expiry.vol_confidence, spot)
+    return own if perpetual is None else min(own, perpetual)
+
+
+def unsure(confidence: float, charges: Contingency) -> float:
+    """The share of a notional that is charged for a confidence below the threshold."""
+    if confidence >= charges.confidence_threshold:
+        return 0.0
+    return (1 - confidence) * charges.confidence_margin
+
+
+def initial_factor(stable_price: float, parameters: Parameters) -> float:
+    """What initial margin counts the worst loss at; more where the settlement token is below its peg."""
+    unpegged = max(0.0, parameters.contingency.peg_threshold - stable_price)
+    return parameters.margin.im_factor + unpegged * parameters.contingency.peg_factor
+
+
+def unit_values(
+    expiry: Expiry,
+    strikes: Floats,
+    vols: Floats,
+    calls: NDArray[np.bool_],
+    scenarios: Sequence[Scenario],
+    parameters: Parameters,
+) -> Floats:
+    """What one of each option of an expiry is worth in each scenario, and, last, now and with the forward moved up and
+    down against spot; shape (options, scenarios + 3), USD."""
+    # The last three are no scenarios: unmoved, and the two moves of the basis.
+    moves = (1.0, parameters.basis.spot_up, parameters.basis.spot_down)
+    columns = [*scenarios, *(Scenario(spot, VolMove.NONE, 1.0) for spot in moves)]
+    years = max(expiry.seconds, 0.0) / YEAR
+    spots = np.array([1.0 if scenario.vol in SKEWED else scenario.spot for scenario in columns])
+    fixed = expiry.forward * min(max(0.0, (SETTLEMENT - expiry.seconds) / SETTLEMENT), 1.0)
+    forwards = fixed + (expiry.forward - fixed) * spots
+
+    by_move = _shocked_vols(vols, np.log(strikes / expiry.forward), expiry.seconds, parameters)
+    shocked = np.stack([by_move[scenario.vol] for scenario in columns], axis=1)
+    prices = black76.price(forwards[np.newaxis, :], strikes[:, np.newaxis], shocked, years, calls[:, np.newaxis])
+    return np.asarray(prices * math.exp(-max(expiry.rate, 0.0) * years), dtype=float)
 
 
 def _naked_shorts(options: Sequence[Option]) -> float:
@@ -284,28 +328,6 @@ def _naked_shorts(options: Sequence[Option]) -> float:
     for option in options:
         amounts.setdefault(option.strike, []).append(option.amount)
     return math.fsum(max(0.0, -math.fsum(entries)) for entries in amounts.values())
-
-
-def _values(
-    expiry: Expiry, options: Sequence[Option], scenarios: Sequence[Scenario], parameters: Parameters
-) -> list[float]:
-    """What the options of one expiry are worth in each scenario, USD."""
-    strikes = np.array([option.strike for option in options])
-    amounts = np.array([option.amount for option in options])
-    calls = np.array([option.call for option in options])
-    vols = np.array([option.mark_vol for option in options])
-    years = max(expiry.seconds, 0.0) / YEAR
-
-    skewed = (VolMove.LINEAR, VolMove.ABS)
-    spots = np.array([1.0 if scenario.vol in skewed else scenario.spot for scenario in scenarios])
-    fixed = expiry.forward * min(max(0.0, (SETTLEMENT - expiry.seconds) / SETTLEMENT), 1.0)
-    forwards = fixed + (expiry.forward - fixed) * spots
-
-    by_move = _shocked_vols(vols, np.log(strikes / expiry.forward), expiry.seconds, parameters)
-    shocked = np.stack([by_move[scenario.vol] for scenario in scenarios], axis=1)
-    prices = black76.price(forwards[np.newaxis, :], strikes[:, np.newaxis], shocked, years, calls[:, np.newaxis])
-    values = prices * math.exp(-max(expiry.rate, 0.0) * years) * amounts[:, np.newaxis]
-    return [math.fsum(column) for column in values.T.tolist()]
 
 
 def _shocked_vols(vols: Floats, moneyness: Floats, seconds: float, parameters: Parameters) -> dict[VolMove, Floats]:

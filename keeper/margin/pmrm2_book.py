@@ -198,6 +198,11 @@ def parse(book: Mapping[str, Any]) -> Pmrm2Book:
     return parsed
 
 
+def parse_parameters(value: object, path: str) -> Parameters:
+    """The parameters of a book by themselves. Raises Pmrm2Error."""
+    return _parameters(_Object.read(value, path, Parameters))
+
+
 def _parameters(read: _Object) -> Parameters:
     basis = read.object("basis", Basis)
     for name in ("spot_up", "spot_down"):

@@ -85,6 +85,11 @@ class Options:
         """Derivative of the value by the forward, shape (options, 1)."""
         return self.discount * black76.delta(self.forward, self.strike, self.vol, self.years, self.call)
 
+    def forward_deltas(self, moves: Floats) -> Floats:
+        """The same with the forward moved by so many fractions of itself, shape (options, moves)."""
+        forward = self.forward * (1 + moves[None, :])
+        return self.discount * black76.delta(forward, self.strike, self.vol, self.years, self.call)
+
     def gains(self, moves: Columns, shock: VolShock) -> Floats:
         """USD that one unit gains in each scenario, times its weight, shape (options, scenarios)."""
         z = self._scaling(shock)

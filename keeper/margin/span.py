@@ -72,7 +72,11 @@ def evaluate(book: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpanError: an input that is missing, unknown, no finite number or of the wrong length.
     """
-    parsed = parse(book)
+    return judged(parse(book))
+
+
+def judged(parsed: Book) -> dict[str, Any]:
+    """As `evaluate`, of a book already read."""
     scans = {commodity.name: _scan(commodity, f"commodities[{i}]") for i, commodity in enumerate(parsed.commodities)}
     credits_, between = _inter_commodity(parsed, scans)
     reports, spreads = [], []

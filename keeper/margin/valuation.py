@@ -109,7 +109,20 @@ class Valuation:
 
     def scenario_pnl(self, holdings: Sequence[Holdings]) -> Floats:
         """Profit and loss of each in every scenario, shape (len(holdings), S), USD."""
-        total = np.zeros((len(holdings), self.pnl.shape[1]))
+        total = self._sums(holdings, self.pnl)
+        for i, h in enumerate(holdings):
+            for name, others in h.elsewhere.items():
+                if name in self.scenarios.elsewhere:
+                    total[i, self.scenarios.elsewhere[name]] -= others / UNIT
+        return total
+
+    def net_deltas(self, holdings: Sequence[Holdings]) -> Floats:
+        """Net delta of each by underlying, in the order of the scenarios' `held`, shape (len(holdings), U), USD."""
+        return self._sums(holdings, self.pnl[:, list(self.scenarios.held.values())])
+
+    def _sums(self, holdings: Sequence[Holdings], rows: Floats) -> Floats:
+        """Σ amount · row, asset by asset in ascending order, shape (len(holdings), columns)."""
+        total = np.zeros((len(holdings), rows.shape[1]))
         held: dict[AssetId, dict[int, int]] = {}
         for i, h in enumerate(holdings):
             for amounts in (h.positions, h.collateral):
@@ -119,11 +132,7 @@ class Valuation:
         for row, asset in enumerate(self.assets):
             if asset in held:
                 sizes = np.array([amount / UNIT for amount in held[asset].values()])
-                total[list(held[asset])] += sizes[:, None] * self.pnl[row]
-        for i, h in enumerate(holdings):
-            for name, others in h.elsewhere.items():
-                if name in self.scenarios.elsewhere:
-                    total[i, self.scenarios.elsewhere[name]] -= others / UNIT
+                total[list(held[asset])] += sizes[:, None] * rows[row]
         return total
 
 

@@ -21,18 +21,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keeper.market.marks import MarkError, Marks
+from keeper.market.marks import Marks
 from keeper.state.batch import UNIT
-from keeper.state.ids import AssetId, Instrument, is_token, parse_instrument
+from keeper.state.ids import AssetId, Instrument
 
 from . import kernel, moves
 from .columns import ColumnBook
+from .deployed import Deployed, instrument_of, is_option
 from .history import tail_of
 from .kernel import Floats, Layout, Rows
 from .listing import Listing
 from .model import Label, Part, Requirement
 from .moves import Columns
-from .parameters import BASIS, MarginParameters, ParameterError
+from .parameters import BASIS, XPM, MarginParameters
 from .pricing import Options, price_of, rounded
 
 JOINT, RECENT, STRESS = "joint", "history", "stress"
@@ -40,19 +41,15 @@ JOINT, RECENT, STRESS = "joint", "history", "stress"
 _ONE = float(BASIS)
 
 
-class Xpm:
+class Xpm(Deployed):
     """The model of one deployment or book."""
 
-    name = "xpm"
-    convex = True
+    name = XPM
 
     def __init__(self, parameters: MarginParameters, listing: Listing) -> None:
         """Raises ParameterError where an underlying of the listing has no parameters."""
+        super().__init__(parameters, listing)
         names = listing.underlyings
-        if missing := [name for name in names if name not in parameters.underlyings]:
-            raise ParameterError(f"no margin parameters for {', '.join(missing)}")
-        self.parameters = parameters
-        self.listing = listing
         self._cells = [moves.cells(parameters.underlyings[name], parameters.steps) for name in names]
         joint = moves.joint(parameters, names) if names else []
         recent, stress = moves.past(parameters, names)
@@ -70,26 +67,17 @@ class Xpm:
     def price(self, asset: AssetId, marks: Marks) -> int:
         if asset in marks.settled:
             return marks.settled[asset]
-        underlying = self.listing.underlying_of(asset)
-        if underlying not in marks.prices:
-            raise MarkError(f"the marks have no price for {underlying}")
-        return price_of(_instrument(asset), marks.prices[underlying], marks)
-
-    def underlying(self, asset: AssetId) -> str:
-        return self.listing.underlying_of(asset)
-
-    def haircut(self, asset: AssetId) -> int:
-        underlying = self.listing.underlying_of(asset)
-        return self.parameters.underlyings[underlying].haircut if is_token(asset) else 0
+        index = self.index(asset, marks)
+        return price_of(instrument_of(asset), index, marks)
 
     def scenarios(self, marks: Marks, assets: Sequence[AssetId]) -> XpmScenarios:
         moving = [row for row, asset in enumerate(assets) if asset not in marks.settled]
         if len(moving) < len(assets):
             return self._beside_settled(marks, assets, moving)
         names = self.listing.underlyings
-        instruments = [_instrument(asset) for asset in assets]
+        instruments = [instrument_of(asset) for asset in assets]
         places = [names.index(self.listing.underlying_of(asset)) for asset in assets]
-        rows = [row for row, each in enumerate(instruments) if _is_option(each)]
+        rows = [row for row, each in enumerate(instruments) if is_option(each)]
         options = Options.of([each for row in rows if (each := instruments[row]) is not None], marks)
         prices = self._prices(marks, assets, instruments, rows, options)
         usd = [price / UNIT for price in prices]
@@ -99,7 +87,7 @@ class Xpm:
         for u in range(len(names)):
             numbers = [number for number, row in enumerate(rows) if places[row] == u]
             chosen = np.array([rows[number] for number in numbers], dtype=np.intp)
-            linear = [row for row, place in enumerate(places) if place == u and not _is_option(instruments[row])]
+            linear = [row for row, place in enumerate(places) if place == u and not is_option(instruments[row])]
             for start, own in ((u * cells, self._own[u]), (first, self._common[u])):
                 stop = start + len(own.spot)
                 for row in linear:
@@ -201,6 +189,10 @@ class XpmScenarios:
         return self.layout.skew
 
     @property
+    def held(self) -> dict[str, int]:
+        return {name: self.layout.concentration + 3 * u for u, name in enumerate(self.names)}
+
+    @property
     def elsewhere(self) -> dict[str, int]:
         return {name: self.layout.concentration + 3 * u + 2 for u, name in enumerate(self.names)}
 
@@ -282,11 +274,3 @@ class XpmScenarios:
         return Part(
             self.labels[column].block, name, float(vector[column]), Requirement(charge, charge), ((column, 1.0),)
         )
-
-
-def _instrument(asset: AssetId) -> Instrument | None:
-    return None if is_token(asset) else parse_instrument(asset)
-
-
-def _is_option(instrument: Instrument | None) -> bool:
-    return instrument is not None and instrument.strike > 0

@@ -28,7 +28,7 @@ from keeper.market.marks import Marks
 from keeper.state.actions import Takeover
 from keeper.state.batch import LiquidationLeaf, SettlementLeaf
 from keeper.state.deployment import Deployment
-from keeper.state.ids import AccountId, Address
+from keeper.state.ids import AccountId, Address, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import to_json
 from keeper.state.world import World
@@ -246,7 +246,7 @@ class Attestor:
     # --- permits ---------------------------------------------------------------------------------------------------
 
     async def sign_permit(self, item: PermitItem, listed: Sequence[LiveItem]) -> bytes:
-        """Judge a request against everything live on its accounts, journal it with the whole list, and sign it.
+        """Judge a request beside all that is live on its owners' accounts, journal it with the whole list, and sign it.
 
         Raises:
             Refused: `missing_items` (with the items) where this journal knows a live item that is not listed; else
@@ -269,18 +269,23 @@ class Attestor:
                 )
             if (item.permit.account_id, item.permit.nonce) in head.used_nonces:
                 raise Refused("nonce_used", f"nonce {item.permit.nonce} is spent on chain {item.chain_id}")
-            own = [known for known in self.live(item.accounts) if known.key != item.key]
+            own = [known for known in self.live_beside(item.accounts) if known.key != item.key]
             keys = {other.key for other in listed}
             missing = [known for known in own if known.key not in keys]
             if missing:
                 raise Refused(
                     "missing_items",
-                    f"{len(missing)} live item(s) of the account are not in the list",
+                    f"{len(missing)} live item(s) of the owner's accounts are not in the list",
                     items=to_json(missing, tagged=True),
                 )
             live = [other for other in listed if other.key != item.key and is_live(other, context.world)]
             # A leg that only the proposer knows may hold an account's acts back, but is none to take over by.
-            live = [o for o in live if isinstance(o, PermitItem) or set(o.accounts) & set(item.accounts)]
+            known_here = {known.key for known in own}
+            live = [
+                other
+                for other in live
+                if isinstance(other, PermitItem) or set(other.accounts) & set(item.accounts) or other.key in known_here
+            ]
             verdict = judge(item, live, context)
             if isinstance(verdict, Refusal):
                 raise Refused(verdict.code, verdict.message, **to_json(verdict.figures()))
@@ -312,6 +317,12 @@ class Attestor:
         """The same of every account."""
         world = self.view.final_world()
         return [item for item in self.journal.live(None) if is_live(item, world)]
+
+    def live_beside(self, accounts: Sequence[AccountId]) -> list[LiveItem]:
+        """The same of every account of their owners: what is counted per owner is judged with all of it."""
+        world = self.view.final_world()
+        owners = {owner_of(account) for account in accounts}
+        return [item for item in self.journal.live_of_owners(sorted(owners)) if is_live(item, world)]
 
     def adopt(self, items: Sequence[LiveItem]) -> None:
         """Journal the permits that another attestor knows and that live here too, once their owners' requests check.

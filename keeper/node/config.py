@@ -87,7 +87,10 @@ class HttpSection(_Section):
 
 
 class NodeConfig(BaseSettings):
-    """One node. Peers maps every other attestor's address to the base URL of its HTTP interface."""
+    """One node. Peers maps every other attestor's address to the base URL of its HTTP interface.
+
+    `parameters` is the deployment's file of margin parameters; without it those shipped for xpm.
+    """
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="KEEPER_", env_nested_delimiter="__")
 
@@ -95,6 +98,7 @@ class NodeConfig(BaseSettings):
     profile: Literal["devnet", "production"] = "production"
     deployment: Path
     state_dir: Path
+    parameters: Path | None = None
     roles: frozenset[Role] = frozenset({"serve"})
     late_after_seconds: int = Field(default=10, gt=0)
     feed_max_age_seconds: int = Field(default=86_400, gt=0)
@@ -152,7 +156,7 @@ class NodeConfig(BaseSettings):
             raise ConfigError(f"{path}: {error}") from None
         base = path.resolve().parent
         for section in (data, *(data.get(role, {}).get("key", {}) for role in ("attest", "relay", "liquidate"))):
-            for key in ("deployment", "state_dir", "keystore", "password_file"):
+            for key in ("deployment", "state_dir", "parameters", "keystore", "password_file"):
                 if isinstance(section.get(key), str):
                     section[key] = base / section[key]
         try:

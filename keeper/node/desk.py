@@ -14,7 +14,7 @@ import structlog
 from keeper.attest.messages import PermitProposal
 from keeper.attest.requests import permit_digest
 from keeper.attest.signatures import join_signatures
-from keeper.state.ids import Address
+from keeper.state.ids import Address, owner_of
 from keeper.state.live import LiveItem, PermitItem
 from keeper.state.wire import to_json
 
@@ -60,7 +60,7 @@ class PermitDesk:
     async def _collect(self, item: PermitItem) -> dict[str, Any]:
         attestor = self._attestor
         told = await self._learn(item)
-        known = {other.key: other for other in (*told, *attestor.live(item.accounts))}
+        known = {other.key: other for other in (*told, *attestor.live_beside(item.accounts))}
         listed: list[LiveItem] = [other for key, other in known.items() if key != item.key]
         digest = permit_digest(attestor.deployment, item)
         own = await attestor.sign_permit(item, listed)
@@ -97,12 +97,13 @@ class PermitDesk:
         }
 
     async def _learn(self, item: PermitItem) -> list[LiveItem]:
-        """Adopt what other attestors know on the accounts, and return all that they name.
+        """Adopt what other attestors know on the owners' accounts, and return all that they name.
 
         What is executed or dead at our final blocks may still live at theirs, a block behind: it must be listed, or
         they would miss it. Every signer judges what lives at its own.
         """
         told: list[LiveItem] = []
+        owners = {owner_of(account) for account in item.accounts}
         for peer, answer in (await self._peers.gather(lambda peer: self._peers.live(peer, item.accounts))).items():
             if isinstance(answer, PeerUnavailable | PeerRefused):
                 continue
@@ -111,7 +112,7 @@ class PermitDesk:
             except Refused as refusal:
                 log.warning("peer.bad_list", peer="0x" + peer.hex(), reason=refusal.message)
             else:
-                told += (other for other in answer if set(other.accounts) & set(item.accounts))
+                told += (other for other in answer if owners & {owner_of(account) for account in other.accounts})
         return told
 
     def _adopt_missing(self, refusals: list[dict[str, Any]]) -> None:

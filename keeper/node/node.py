@@ -16,8 +16,10 @@ from keeper.attest.signatures import QuorumError
 from keeper.chain.cctp import Iris
 from keeper.chain.transactions import Sender
 from keeper.margin.listing import Listing
-from keeper.margin.parameter_file import default_parameters
-from keeper.margin.xpm import Xpm
+from keeper.margin.model import MarginModel, NotConvex, require_convex
+from keeper.margin.models import model_for
+from keeper.margin.parameter_file import default_parameters, load_parameters
+from keeper.margin.parameters import MarginParameters, ParameterError
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
 from keeper.state.ids import Address
@@ -51,14 +53,14 @@ class Node:
     def __init__(self, config: NodeConfig, deployment: Deployment) -> None:
         self.config = config
         self.deployment = deployment
-        self.parameters = default_parameters()
+        self.parameters = _parameters(config)
         if self.parameters.hash() != deployment.parameters_hash:
             raise ConfigError(
                 f"margin parameters hash to 0x{self.parameters.hash().hex()}, "
                 f"the deployment was made for 0x{deployment.parameters_hash.hex()}"
             )
         self.listing = Listing.of(deployment)
-        self.model = Xpm(self.parameters, self.listing)
+        self.model = _model(config, self.parameters, self.listing)
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self.journal = Journal.open(config.state_dir / "journal.db")
         self.view = ChainsView(deployment, config)
@@ -169,3 +171,23 @@ class Node:
             return 0
         world = self.view.final_world()
         return sum(is_live(item, world) for item in self.journal.live(None))
+
+
+def _parameters(config: NodeConfig) -> MarginParameters:
+    try:
+        return default_parameters() if config.parameters is None else load_parameters(config.parameters)
+    except ParameterError as error:
+        raise ConfigError(f"parameters: {error}") from None
+
+
+def _model(config: NodeConfig, parameters: MarginParameters, listing: Listing) -> MarginModel:
+    """The deployment's model, which must be convex where this node signs by it."""
+    try:
+        model = model_for(parameters, listing)
+        if config.attest is not None:
+            require_convex(model)
+    except ParameterError as error:
+        raise ConfigError(f"parameters: {error}") from None
+    except NotConvex as error:
+        raise ConfigError(f"[attest]: {error}; without this role the node observes and serves") from None
+    return model

@@ -54,6 +54,7 @@ class Peers:
         await self._post(peer, "/v1/attest/quorum", to_json(quorum))
 
     async def live(self, peer: Address, accounts: Sequence[AccountId]) -> list[LiveItem]:
+        """What a peer knows to be live on any account of the owners of these."""
         answer = await self._post(peer, "/v1/attest/live", {"accounts": to_json(list(accounts))})
         try:
             return live_items(answer.get("items"))

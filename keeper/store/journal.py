@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
 from keeper.state.batch import SettlementLeaf
-from keeper.state.ids import AccountId, AssetId
+from keeper.state.ids import AccountId, Address, AssetId
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.wire import from_json, to_json
 
@@ -220,6 +220,15 @@ class Journal:
         query = select(live_items.c.key, live_items.c.item).distinct().order_by(live_items.c.key)
         if accounts is not None:
             query = query.where(live_items.c.account_id.in_([bytes(a) for a in accounts]))
+        with self._engine.connect() as connection:
+            return [_decode(row.item) for row in connection.execute(query)]
+
+    def live_of_owners(self, owners: Collection[Address]) -> list[LiveItem]:
+        """Items not retired of every account of these owners, as `live`."""
+        if not owners:
+            return []
+        of_owner = [live_items.c.account_id.between(bytes(o) + b"\0" * 12, bytes(o) + b"\xff" * 12) for o in owners]
+        query = select(live_items.c.key, live_items.c.item).distinct().where(or_(*of_owner)).order_by(live_items.c.key)
         with self._engine.connect() as connection:
             return [_decode(row.item) for row in connection.execute(query)]
 

@@ -20,7 +20,7 @@ NAMES = ("BTC", "ETH", "SOL")
 SPOT = {"BTC": 60_000.0, "ETH": 3_000.0, "SOL": 150.0}
 DAY = 86_400
 EXPIRIES = tuple(NOW + days * DAY for days in (2, 9, 30, 180))
-LISTING = replace(Listing.of(make_deployment(NAMES)), dated=None)
+LISTING = replace(Listing.of(make_deployment(NAMES)), kinds=frozenset(Kind) - {Kind.TOKEN}, dated=None)
 PARAMETERS = default_parameters()
 CHARGE_FREE = replace(PARAMETERS, contingencies=replace(PARAMETERS.contingencies, concentration=0))
 """Without the concentration charge, the one term that is neither homogeneous nor subadditive."""

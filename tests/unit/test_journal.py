@@ -15,8 +15,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from worlds import OTHER, OWNER, A, B, leg, withdraw
+from worlds import OTHER, OWNER, SUB, A, B, leg, move, withdraw
 
+from keeper.state.ids import account_id, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.store.journal import (
     KEPT_BATCHES,
@@ -110,6 +111,20 @@ def test_live_items_by_account(journal: Journal) -> None:
     assert journal.live([OWNER]) == [permit_item(1), permit_item(2)]
     assert len(journal.live(None)) == len(journal.live([OWNER, OTHER])) == 3
     assert journal.live([]) == []
+
+
+def test_live_items_by_owner_are_those_of_all_its_accounts(journal: Journal) -> None:
+    last = account_id(OWNER[:20], 2**96 - 1)
+    own = [withdraw(1, account=account) for account in (OWNER, SUB, last)]
+    journal.adopt([*own, leg(1, SUB), leg_item(16)])
+    found = journal.live_of_owners([owner_of(OWNER)])
+    assert {item.key for item in found} == {*(item.key for item in own), leg(1, SUB).key}
+    assert journal.live_of_owners([owner_of(OTHER)]) == [leg_item(16)]
+    assert len(journal.live_of_owners([owner_of(SUB), owner_of(OTHER)])) == 5
+    # Two accounts of one owner, one item.
+    journal.adopt([between := move(1)])
+    assert [item.key for item in journal.live_of_owners([owner_of(SUB)])].count(between.key) == 1
+    assert journal.live_of_owners([]) == []
 
 
 def test_the_newest_batches_are_kept(journal: Journal) -> None:

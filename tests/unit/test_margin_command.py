@@ -91,6 +91,24 @@ def test_smiles_that_admit_arbitrage_are_judged_with_a_warning(tmp_path: Path) -
     assert "calendar" in run("explain", steep)
 
 
+@pytest.mark.parametrize("model", ["pmrm2", "span"])
+def test_a_book_of_instruments_is_judged_by_the_model_of_the_parameters(tmp_path: Path, model: str) -> None:
+    # pmrm2 has no futures.
+    positions = [{"instrument": "ETH-PERP", "size": -5}, {"instrument": "ETH-20261225-3000-C", "size": 2}]
+    book = written(tmp_path, changed("account.positions", positions))
+    parameters = ("--parameters", str(ROOT / "keeper" / "margin" / "data" / f"{model}.toml"))
+    told = json.loads(run("evaluate", book, *parameters, "--json"))
+    assert told["model"] == model
+    assert told["initial_margin"] == pytest.approx(sum(t["initial"] for t in told["terms"]) + 250)
+    assert told["initial_margin"] != json.loads(run("evaluate", book, "--json"))["initial_margin"]
+    text = run("explain", book, *parameters)
+    assert "ETH: profit and loss, USD" in text
+    run("explain", book, *parameters, "--plot", str(tmp_path / "margin.svg"))
+    assert (tmp_path / "margin.svg").stat().st_size > 10_000
+    answer = json.loads(run("whatif", book, *parameters, "--trade", "ETH-PERP:5", "--json"))
+    assert answer["before"]["initialMargin"] == pytest.approx(told["initial_margin"], abs=1e-5)
+
+
 def test_what_if_says_before_and_after() -> None:
     answer = json.loads(
         run("whatif", str(BOOK), "--trade", "ETH-PERP:-2@3010", "--cash", "500", "--collateral", "ETH:1", "--json")
@@ -105,7 +123,13 @@ def test_what_if_says_before_and_after() -> None:
 def test_models_are_told_with_the_parameters_hash() -> None:
     told = json.loads(run("models", "--json"))
     assert [model["name"] for model in told["models"]] == ["xpm", "pmrm2", "span"]
-    assert told["parametersHash"] in run("models")
+    assert told["parametersHash"] == told["models"][0]["parametersHash"]
+    text = run("models")
+    for model in told["models"]:
+        assert model["deployable"] is True
+        assert model["parametersHash"] in text
+    assert [model["parameters"].get("model") for model in told["models"]] == [None, "pmrm2", "span"]
+    assert "observed" in told["models"][2]["signs"]
 
 
 def test_bench_prints_what_it_promises() -> None:

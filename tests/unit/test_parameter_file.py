@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +77,75 @@ def test_returns_must_have_every_underlying_and_days_enough(tmp_path: Path) -> N
     (tmp_path / "a.toml").write_text('returns = "r.csv"\n' + ETH.replace("ETH", "BTC"))
     with pytest.raises(ParameterError, match="have 1 days, wanted at least 560"):
         load_parameters(tmp_path / "a.toml")
+
+
+# --- other models ---------------------------------------------------------------------------------------------------
+
+PMRM2 = (SHIPPED.parent / "pmrm2.toml").read_text()
+SPAN = (SHIPPED.parent / "span.toml").read_text()
+
+
+def test_what_other_models_have_does_not_stand_in_xpms_hash() -> None:
+    """A model of its own adds nothing to what deployments and batches name for xpm."""
+    assert default_parameters().hash().hex() == "0328accab336accfeffc46acf07fe2b65e222d283562dcf5edce8bdda23d8072"
+    assert b'"model"' not in default_parameters().canonical_json()
+
+
+@pytest.mark.parametrize("name", ["pmrm2", "span"])
+def test_every_value_of_a_model_is_in_its_hash(tmp_path: Path, name: str) -> None:
+    text = (SHIPPED.parent / f"{name}.toml").read_text()
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    whole = load_parameters(path)
+    assert whole.model == name
+    assert whole.hash() == default_parameters(name).hash() != default_parameters().hash()
+    hashes = {whole.hash()}
+    body = text.index(f"[{name}]")
+    values = list(re.finditer(r"(?<== )\d+(\.\d+)?", text[body:]))
+    assert len(values) > (80 if name == "pmrm2" else 8)
+    for found in values[:: 9 if name == "pmrm2" else 1]:
+        more = f"{float(found.group()) + 0.0001:.4f}"
+        path.write_text(text[: body + found.start()] + more + text[body + found.end() :])
+        hashes.add(load_parameters(path).hash())
+    assert len(hashes) == 1 + len(values[:: 9 if name == "pmrm2" else 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('model = "spam"\n' + ETH, "model: 'spam', wanted xpm, pmrm2 or span"),
+        ("model = 3\n" + ETH, "model: 3, wanted text"),
+        ('model = "span"\n' + ETH, "model 'span': it wants a section [span]"),
+        ("[span]\n" + ETH, "model 'xpm': it has no section [span]"),
+        (PMRM2.replace('"pmrm2"', '"span"'), "it has no section [pmrm2]"),
+        (PMRM2.replace("min_vol_up = 0.4", "min_vol_up = 0.41234"), "pmrm2.vol_shock.min_vol_up: 0.41234, wanted"),
+        (PMRM2.replace("min_vol_up = 0.4", ""), "pmrm2.vol_shock.min_vol_up: missing"),
+        (PMRM2.replace("min_vol_up", "max_vol_up"), "pmrm2.vol_shock.min_vol_up: missing"),
+        (PMRM2.replace('vol = "abs"', 'vol = "square"'), "pmrm2.scenarios[26].vol: 'square'"),
+        (
+            PMRM2.replace("dampening = 0.3", "dampening = -0.3"),
+            "pmrm2.scenarios[23].dampening: -0.3, wanted at least 0",
+        ),
+        (PMRM2.replace("im_factor = 1.0", "im_factor = 0.5"), "pmrm2.margin.im_factor: 0.5 is below 0.8"),
+        (PMRM2.replace("mm_perp = 0.02", "mm_perp = -1"), "pmrm2.contingency.mm_perp: -1"),
+        (PMRM2.replace("SOL = 0.05", "PEPE = 0.05"), "pmrm2: no underlyings PEPE"),
+        (PMRM2.replace("SOL = 0.05", "SOL = 0.96"), "pmrm2.initial_haircuts.SOL: 0.96 beside the haircut is over 1"),
+        (SPAN.replace("vol_scan = 0.25", "vol_scan = 1.25"), "span.vol_scan: 1.25, wanted 0 to 1"),
+        (SPAN.replace("vol_scan", "price_scan"), "unknown: span.price_scan"),
+        (SPAN.replace('"sum"', '"mean"'), "span.short_option_method: 'mean'"),
+        (SPAN.replace("initial_to_maintenance = 1.1", "initial_to_maintenance = 0.9"), "wanted 1 to 100"),
+        (SPAN.replace('side = "B"', 'side = "C"'), "span.credits[0].legs[1].side: 'C', wanted A or B"),
+        (SPAN.replace('side = "B"', 'side = "A"'), "span.credits[0]: wanted different underlyings"),
+        (SPAN.replace('underlying = "ETH"', 'underlying = "OIL"'), "span: no underlyings OIL"),
+        (SPAN.replace("ratio = 20", "ratio = 0"), "span.credits[0]: ratios are more than 0"),
+        (SPAN.replace("rate = 0.5 ", "rate = 1.5 "), "span.credits[0].rate: 1.5, wanted 0 to 1"),
+        (SPAN.replace("rate = 0.5 ", "share = 0.5 "), "unknown: span.credits[0].share"),
+        (SPAN[: SPAN.index("[[span.credits]]")] + "credits = 3\n", "span.credits: 3, wanted a list of tables"),
+    ],
+    ids=lambda text: text[-30:],
+)
+def test_a_models_parameters_that_mean_nothing_are_refused(tmp_path: Path, text: str, names: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=re.escape(names)):
+        load_parameters(path)

@@ -313,6 +313,25 @@ def test_cm_12_a_head_past_the_deadline_frees_nothing_and_a_final_block_does(tmp
     attest(tmp_path, funded().world, funded().world, ask)
 
 
+def test_cm_11_what_is_live_on_any_account_of_the_owner_is_listed_and_journalled(tmp_path: Path) -> None:
+    """CM-11, CM-13: an owner's accounts share one list, also where each is judged alone."""
+    sub = account_id(ALICE[:20], 1)
+    KEY_OF[sub] = KEY_OF[ALICE]
+
+    async def ask(attestor: Attestor) -> None:
+        first = asked(Withdraw(sub, USDC, 10**6, Address(sub[:20])))
+        await attestor.sign_permit(first, [])
+        refusal = await refusal_of(attestor, cash_out(5, nonce=2))
+        assert (refusal.code, len(refusal.details["items"])) == ("missing_items", 1)
+        await attestor.sign_permit(cash_out(5, nonce=2), [first])
+        # It is on the list of another attestor that knew neither.
+        assert {item.key for item in attestor.live_beside((sub,))} == {first.key, cash_out(5, nonce=2).key}
+        assert [item.key for item in attestor.live((sub,))] == [first.key]
+
+    chains = funded().cash(sub, A, 100)
+    attest(tmp_path, chains.world, chains.world, ask)
+
+
 @pytest.mark.parametrize("lie", [{"time": NOW + 30}, {"time": NOW - 1}, {"block_hash": b"\1" * 32}, {"number": 99}])
 def test_a_batch_whose_cut_says_another_time_than_its_block_has_is_not_signed(
     tmp_path: Path, lie: dict[str, Any]

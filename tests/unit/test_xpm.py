@@ -173,7 +173,10 @@ def test_vol_shocks_scale_with_the_time_that_is_left(expiry: int, z: float) -> N
 
 def test_a_book_of_straddles_pays_its_whole_worst_cell() -> None:
     """With one underlying the joint scenarios hold every cell of the grid, the skews too: nothing is halved."""
-    one = Xpm(replace(PARAMETERS, returns=None), replace(Listing.of(make_deployment(("ETH",))), dated=None))
+    one = Xpm(
+        replace(PARAMETERS, returns=None),
+        replace(Listing.of(make_deployment(("ETH",))), kinds=LISTING.kinds, dated=None),
+    )
     for straddle in (-1.0, 1.0):
         legs = [option("ETH", kind, 2, 1.0) for kind in (Kind.CALL, Kind.PUT)]
         scenarios = one.scenarios(MARKS, legs)
@@ -363,7 +366,7 @@ def test_what_cannot_be_priced_is_named() -> None:
     with pytest.raises(MarkError, match="no price for BTC"):
         MODEL.scenarios(Marks({"ETH": 1}), [BTC])
     call = option("ETH", Kind.CALL, 0, 1.0)
-    with pytest.raises(UnknownAsset, match="is not listed"):
+    with pytest.raises(UnknownAsset, match="call on ETH"):
         MODEL.price(call, MARKS)
     with pytest.raises(MarkError, match=f"no forward for ETH at expiry {EXPIRIES[0]}"):
         XPM.price(call, marks())

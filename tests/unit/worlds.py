@@ -13,8 +13,9 @@ from immutables import Map
 
 from keeper.attest.permits import Context, Grant, Refusal, judge
 from keeper.margin.listing import Listing
+from keeper.margin.model import MarginModel
+from keeper.margin.owner import owner_book
 from keeper.margin.parameter_file import default_parameters
-from keeper.margin.portfolio import portfolio
 from keeper.margin.report import AccountReport, evaluate
 from keeper.margin.xpm import Xpm
 from keeper.market.inputs import FundingInput, MarkInputs, UnderlyingInput
@@ -72,6 +73,13 @@ def make_deployment(underlyings: Sequence[str] = ("BTC", "ETH"), profile: Profil
         for chain_id, name in ((A, "A"), (B, "B"), (C, "C"))
     }
     return Deployment("Cross Margin", "1", bytes(32), PARAMETERS.hash(), (), 3, 1, profile or Profile(), chains)
+
+
+def crowded(volume: int, rate: int = 500) -> Xpm:
+    """The model of a market that absorbs only so many USD a day, so that small books pay for concentration."""
+    narrow = {name: replace(each, daily_volume=volume) for name, each in PARAMETERS.underlyings.items()}
+    charges = replace(PARAMETERS.contingencies, concentration=rate)
+    return Xpm(replace(PARAMETERS, underlyings=narrow, contingencies=charges), LISTING)
 
 
 DEPLOYMENT = make_deployment()
@@ -154,8 +162,15 @@ class Chains:
     def filled(self, chain_id: int, order_hash: bytes, size: float) -> Chains:
         return self._change(chain_id, filled=self.world[chain_id].filled.set(order_hash, units(size)))
 
-    def context(self, *prices: Marks, legs: Sequence[LegItem] = (), deployment: Deployment = DEPLOYMENT) -> Context:
-        return Context(self.world, prices or (marks(),), MODEL, LISTING, deployment, PARAMETERS, tuple(legs))
+    def context(
+        self,
+        *prices: Marks,
+        legs: Sequence[LegItem] = (),
+        deployment: Deployment = DEPLOYMENT,
+        model: MarginModel = MODEL,
+    ) -> Context:
+        judged = prices or (marks(),)
+        return Context(self.world, judged, model, LISTING, deployment, model.parameters, tuple(legs))
 
     def account(self, account: AccountId = OWNER, chain_id: int = A) -> MarginAccount:
         return component_of(self.world, account, chain_id)
@@ -343,9 +358,12 @@ def _ceil(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def report_of(world: World, account: AccountId, chain_id: int = A, prices: Marks | None = None) -> AccountReport:
-    """The true figures of an account in a world."""
-    return evaluate([portfolio(world, LISTING, component_of(world, account, chain_id))], prices or marks(), MODEL)[0]
+def report_of(
+    world: World, account: AccountId, chain_id: int = A, prices: Marks | None = None, model: MarginModel = MODEL
+) -> AccountReport:
+    """The true figures of an account in a world, beside its owner's others."""
+    at = prices or marks()
+    return evaluate([owner_book(world, LISTING, component_of(world, account, chain_id), at, model)], at, model)[0]
 
 
 def granted(item: PermitItem, live: Sequence[LiveItem], context: Context) -> Grant:
