@@ -20,7 +20,7 @@ from keeper.devnet.launch import FOLDER, Devnet
 from keeper.devnet.narrator import Narrator, StepFailed
 from keeper.devnet.processes import DevnetError
 
-_SETUP_SECONDS = 120
+_SETUP_SECONDS = 70
 _SETUP_SECONDS_EACH = 0.6
 """How long deploying, depositing and trading take at most; what expires soon must not have expired by then."""
 
