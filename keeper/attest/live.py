@@ -20,8 +20,8 @@ def is_live(item: LiveItem, world: World) -> bool:
     """Whether an item may still be executed, judged at the final block of its own chain alone (CM-12).
 
     A permit is dead once that block's time is greater than its deadline, or its nonce is used there; a leg once that
-    block is more than 60 s later than its batch, or the counter of what was closed has reached its limit. On a chain
-    that the world does not have, nothing dies.
+    block is more than 60 s later than its batch, or the counter of what was closed has reached its limit, or the
+    account's deposits its target. On a chain that the world does not have, nothing dies.
     """
     if isinstance(item, LegItem):
         state = world.get(item.leaf.chain_id)

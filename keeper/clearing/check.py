@@ -19,7 +19,7 @@ from keeper.state.world import MarginAccount
 from .exposure import Exposure, live_effects, marked_assets
 from .legs import Leg, smaller
 from .plan import Search
-from .sale import MOST_LEGS, MOST_LINES, Offered, Sale, Setting, Terms, closes, deposit_target, sale_of
+from .sale import MOST_LEGS, MOST_LINES, SLACK, Offered, Sale, Setting, Terms, closes, deposit_target, sale_of
 
 _TOLERANCE = 2 * GRAIN
 """USD: two roundings of 1e-6. A target or a price may differ by it, or by 1e-9 of the account's gross notional."""
@@ -161,7 +161,9 @@ def _together(
 
 def _excessive(legs: Sequence[Leg], sale: Sale) -> list[str]:
     """A leg is not larger than what restores the account, or than what still frees anything."""
-    sale = replace(sale, offered=tuple(leg.position for leg in legs))
+    named = {leg.position.key for leg in legs}
+    beside = [p for p in sale.offered if p.standing and p.key not in named]
+    sale = replace(sale, offered=(*(leg.position for leg in legs), *beside))
     search = Search(sale, range(len(sale.subsets)))
     restored = search.restores(legs)
     faults = []
@@ -176,7 +178,7 @@ def _excessive(legs: Sequence[Leg], sale: Sale) -> list[str]:
             if search.allows(rest):
                 part = f"{less.size / UNIT:g} of {leg.size / UNIT:g}"
                 faults.append(f"{name}: closing {part} restores the account already")
-        elif not restored and not search.frees(legs, leg) and search.allows(rest):
+        elif not restored and not search.frees(legs, leg, -SLACK) and search.allows(rest):
             part = f"{leg.size / UNIT:g} frees no more than it costs beyond {less.size / UNIT:g}"
             faults.append(f"{name}: closing {part}")
     return faults

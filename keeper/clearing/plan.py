@@ -29,7 +29,6 @@ from .sale import LOT, SLACK, Offered, Sale, subset_rows
 _STEPS = 16
 _FINEST = 3
 """Steps are sixteenths of a position, of that, and so on: how often."""
-_NOISE = 1e-9
 _PASSES = 4
 """Cutting one leg may allow another to be cut further."""
 
@@ -172,8 +171,10 @@ class Search:
             required = self._required(now - (at - at[:, :1])[:, :, None] * rows[:, None, :])[0]
             freed = -np.diff(required, axis=1) - steps * np.array([[self.drags[p]] for p in candidates])
         costs = steps * np.array([[self.rates[p]] for p in candidates])
-        fees = [0 if p in self.sizes else self.sale.fee(p, row[0]) for p, row in zip(candidates, sizes, strict=True)]
-        costs[:, 0] += np.array(fees) / UNIT
+        new = [p not in self.sizes for p in candidates]
+        costs[new, 0] += [
+            self.sale.fee(p, row[0]) / UNIT for p, row in zip(candidates, sizes, strict=True) if p not in self.sizes
+        ]
         useful = freed > SLACK
         found[useful] = freed[useful] / np.maximum(costs[useful], 1e-12)
         return found
@@ -286,13 +287,14 @@ class Search:
         after = self._required(self.after({leg.position: leg.size for leg in legs}))[0]
         return self.equity - cost >= float(after) + self.sale.reserved + SLACK
 
-    def frees(self, legs: Sequence[Leg], leg: Leg) -> bool:
-        """Whether all of `leg`, at its worst price, brings what is wanted nearer than a hundredth less of it."""
+    def frees(self, legs: Sequence[Leg], leg: Leg, least: float = 0.0) -> bool:
+        """Whether all of `leg`, at its worst price, brings what is wanted nearer than a hundredth less of it: by more
+        than `least`, USD."""
         less = smaller(leg)
         if less is None or self.sale.for_cash:
             return True
         rest = [other for other in legs if other is not leg]
-        return self._value([*rest, leg]) > self._value([*rest, less]) + _NOISE
+        return self._value([*rest, leg]) > self._value([*rest, less]) + least
 
     def _value(self, legs: Sequence[Leg]) -> float:
         cost = sum(leg.size / UNIT * (self.drags[leg.position] + leg.concession / UNIT) for leg in legs)

@@ -25,6 +25,7 @@ from worlds import (
     dollars,
     executed,
     granted,
+    inputs,
     leg,
     leg_filled,
     marks,
@@ -198,7 +199,7 @@ def test_a_leaf_that_leaves_the_owners_others_out_is_found() -> None:
     cut = [ChainCut(chain, 100, bytes(32), NOW, 104, NOW + 4, False) for chain in (A, B, C)]
 
     def faults(of: list[AccountReport]) -> list[str]:
-        return leaf_faults(build_batch(DEPLOYMENT, MODEL, cut, marks(), of, [], 0), reports, MODEL, 0)
+        return leaf_faults(build_batch(DEPLOYMENT, MODEL, cut, inputs(), of, [], 0), reports, MODEL, 0)
 
     assert faults(reports) == []
     alone = faults(evaluate(portfolios(chains.world, LISTING), marks(), MODEL))

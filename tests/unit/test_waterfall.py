@@ -30,6 +30,7 @@ from worlds import (
     marks,
     refused,
     report_of,
+    takeover,
     trade,
     units,
     usd,
@@ -343,6 +344,16 @@ def test_cm_11_a_leg_counts_against_the_counterparty_that_it_names() -> None:
     # With both he is 5 long at 9,500: the leg is counted, and costs the 500.
     assert granted(hedge, [live], chains.context()).free_after < usd(7_000)
     refused(withdraw(9_490, B, OTHER), [live], chains.context(), "insufficient_free_margin")
+
+
+def test_nobody_takes_over_by_a_leg_that_names_its_counterparty() -> None:
+    """CM-43: it is nobody else's, and its price is no mark."""
+    chains = insolvent().cash(MAKER, B, 50_000)
+    (leaf,) = planned(chains)
+    asked = takeover(1, OWNER, B, MAKER)
+    refused(asked, [], chains.context(legs=[LegItem(leaf, NOW)]), "no_leg")
+    auctioned = replace(leaf, counterparty=ZERO32, mark_price=usd(3000))
+    granted(asked, [], chains.context(legs=[LegItem(auctioned, NOW)]))
 
 
 # --- the order of the rungs -----------------------------------------------------------------------------------------
