@@ -25,7 +25,7 @@ import asyncio
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,25 @@ async def read_logs(rpc: Rpc, chain: ChainDeployment, last: int) -> list[Log]:
     return sorted(found, key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
 
 
-async def check_chain(rpc: Rpc, chain: ChainDeployment, profile: Profile, last: int, first: int = 0) -> Replay:
-    """Replay one chain up to block `last` and compare views there and at a sample of blocks. Raises Violation."""
-    logs = await read_logs(rpc, chain, last)
-    replay = Replay(chain, profile, first_block=max(first, chain.deploy_block))
+def replayed(
+    chain: ChainDeployment, profile: Profile, logs: Sequence[Log], last: int, first: int = 0
+) -> Iterator[tuple[int, Replay]]:
+    """The replay after each block up to `last`, with its number; checked from block `first` on. Raises Violation."""
+    replay = Replay(chain, profile, first_block=first)
     by_block: dict[int, list[Log]] = {}
     for log in logs:
         by_block.setdefault(int(log["blockNumber"], 16), []).append(log)
-    step = max(1, (last - replay.first_block) // SAMPLES)
-    sampled = {*range(last, replay.first_block - 1, -step), last}
     for number in range(chain.deploy_block, last + 1):
         replay.block(number, by_block.get(number, ()))
+        yield number, replay
+
+
+async def check_chain(rpc: Rpc, chain: ChainDeployment, profile: Profile, last: int, first: int = 0) -> Replay:
+    """Replay one chain up to block `last` and compare views there and at a sample of blocks. Raises Violation."""
+    logs = await read_logs(rpc, chain, last)
+    first = max(first, chain.deploy_block)
+    sampled = {*range(last, first - 1, -max(1, (last - first) // SAMPLES)), last}
+    for number, replay in replayed(chain, profile, logs, last, first):
         if number in sampled:
             await compare_views(rpc, replay, number)
     return replay

@@ -29,7 +29,7 @@ FIRST_OWNER = 100
 """Accounts of the mnemonic from here on are the population's; they get their coin when they appear."""
 WEEK = 7 * 86_400
 LEAST_ACCOUNTS = 20
-_SIZE_GRAIN = 10**15
+GRAIN = 10**15
 """Sizes are thousandths of a unit."""
 _COLLATERAL = {"USDC": 60, "WETH": 22, "WBTC": 18}
 """What accounts deposit, with weights."""
@@ -103,7 +103,7 @@ class Scenario:
             else:
                 required = max((long if deal.buys else short)[deal.asset], _least(deal.asset))
                 size = int(deal.share * self.members[deal.taker].margin * UNIT * UNIT / required)
-                size = max(_SIZE_GRAIN, size // _SIZE_GRAIN * _SIZE_GRAIN)
+                size = max(GRAIN, size // GRAIN * GRAIN)
             found.append(size if deal.buys else -size)
         return found
 
