@@ -15,6 +15,8 @@ from .rpc import Rpc, RpcError, understood
 
 log = structlog.get_logger()
 
+TIP = 10**9
+"""What a block's producer is offered per gas, wei."""
 _GAS_MARGIN = 1.25
 """Gas limit over the estimate: state may move between the two."""
 _REPLACE_SECONDS = 15.0
@@ -67,6 +69,16 @@ class Sender:
     def address(self) -> str:
         return str(self._account.address)
 
+    async def fee_per_gas(self) -> int:
+        """What a transaction pays per gas in the next block, about: base fee and tip, wei.
+
+        Raises:
+            RpcUnavailable, RpcError: as `send`.
+        """
+        with understood(self._rpc):
+            block = await self._rpc.call("eth_getBlockByNumber", ["latest", False])
+            return min(int(block.get("baseFeePerGas", "0x0"), 16) + TIP, self._max_fee)
+
     async def simulate(self, to: bytes, data: bytes) -> None:
         """Raise TransactionReverted where the call reverts at the latest block."""
         with understood(self._rpc):
@@ -90,7 +102,7 @@ class Sender:
         count, block = await self._rpc.batch(
             [("eth_getTransactionCount", [self.address, "latest"]), ("eth_getBlockByNumber", ["latest", False])]
         )
-        nonce, tip = int(count, 16), 10**9
+        nonce, tip = int(count, 16), TIP
         base = int(block.get("baseFeePerGas", "0x0"), 16)
         hashes: list[str] = []
         for _ in range(_ATTEMPTS):
