@@ -60,6 +60,8 @@ class TakeOver:
     price: int
     concession: int
     flat_fee: int
+    to_fund: int
+    """Of the concession, what the taker passed on to the fund."""
 
     @property
     def size(self) -> int:
@@ -143,7 +145,7 @@ class ChainReader:
         for entry in await self.logs("Liquidated"):
             _, account, _, taker = (bytes.fromhex(t[2:]) for t in entry["topics"])
             data = bytes.fromhex(entry["data"][2:])
-            closed, *rest = (int.from_bytes(data[i : i + 32], "big", signed=i == 0) for i in range(0, 128, 32))
+            closed, *rest = (int.from_bytes(data[i : i + 32], "big", signed=i == 0) for i in range(0, 160, 32))
             found.append(TakeOver(int(entry["blockNumber"], 16), AccountId(account), AccountId(taker), closed, *rest))
         return found
 

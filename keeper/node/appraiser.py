@@ -39,7 +39,7 @@ from keeper.state.world import World, component_of
 
 from .view import ChainsView, NotReady
 
-TAKE_GAS = 250_000
+TAKE_GAS = 300_000
 """Of a take-over, until one was mined: more than the dearest."""
 SALE_GAS = 700_000
 """Of what follows the take-over of a token: withdrawal, sale, deposit, and two approvals."""

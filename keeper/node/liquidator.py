@@ -146,7 +146,7 @@ class Liquidator:
         legs = [] if content is None else [leg for leg in content.legs if leg.chain_id == chain_id]
         self._note(chain_id)
         live = self.live()
-        moment = (self._moment(chain_id), tuple(item.key for item in live))
+        moment = (content is None, self._moment(chain_id), tuple(item.key for item in live))
         if self._moments.get(chain_id) != moment:
             self.appraisals[chain_id] = await self.appraiser.appraise(chain_id, legs, live) if legs else []
             self._moments[chain_id] = moment
@@ -232,12 +232,8 @@ class Liquidator:
         block_seconds = self.deployment.chains[chain_id].block_seconds
         action = Takeover(self.account, leg.account_id, leg.asset, size)
         left = self._granted.get(_key(leg))
-        if (
-            left is not None
-            and left[0].item.action == action
-            and left[0].item.permit.deadline > head.time + block_seconds
-        ):
-            return left[0]
+        if left is not None and left.item.action == action and left.item.permit.deadline > head.time + block_seconds:
+            return left
         deadline = head.time + max(_DEADLINE_SECONDS, int(4 * block_seconds))
         item, listed = self.permits.signed(chain_id, action, deadline), LegItem(leg, content.batch.timestamp)
         # Other chains' bids count on what this one leaves, from before it is asked for.
