@@ -92,6 +92,15 @@ async def wallets(devnet: Devnet) -> AsyncIterator[Callable[[], Wallet]]:
         yield new
 
 
+@pytest_asyncio.fixture
+async def reader(devnet: Devnet) -> AsyncIterator[ChainReader]:
+    """Of chain C."""
+    chain = devnet.deployment.chains[C]
+    rpc = Rpc(chain.rpc, timeout=10.0)
+    yield ChainReader(chain, rpc)
+    await rpc.aclose()
+
+
 @asynccontextmanager
 async def liquidating(
     devnet: Devnet, panel: Panel, wallet: Wallet, folder: Path, together: asyncio.Barrier | None = None, **terms: Any
@@ -181,7 +190,7 @@ async def conserved(reader: ChainReader, asset: AssetId, takers: list[Wallet]) -
 
 
 async def test_cm42_a_token_is_taken_sold_to_the_pool_and_paid_in(
-    devnet: Devnet, panel: Panel, wallets: Callable[[], Wallet], tmp_path: Path
+    devnet: Devnet, panel: Panel, reader: ChainReader, wallets: Callable[[], Wallet], tmp_path: Path
 ) -> None:
     """CM-40, CM-42. The node ends between any two steps of the sale; the next one goes on from the chain alone."""
     devnet.arbitrage([C])
@@ -192,7 +201,6 @@ async def test_cm42_a_token_is_taken_sold_to_the_pool_and_paid_in(
     await owner.deposit(C, "WETH", 10 * ETHER)
     await taker.deposit(C, "USDC", 50_000 * USDC)
     await panel.look_until(taker.last_block, C)
-    reader = ChainReader(chain, Rpc(chain.rpc, timeout=10.0))
 
     leg = await list_leg(panel, owner, ripe(owner, asset, 4 * ETHER, 60 * UNIT))
     async with liquidating(devnet, panel, taker, tmp_path / "taker", min_profit_usd=150.0) as liquidator:
@@ -281,7 +289,7 @@ async def _next_epoch(panel: Panel) -> None:
 
 
 async def test_cm40_two_with_a_permit_each_fill_one_leg_once(
-    devnet: Devnet, panel: Panel, wallets: Callable[[], Wallet], tmp_path: Path
+    devnet: Devnet, panel: Panel, reader: ChainReader, wallets: Callable[[], Wallet], tmp_path: Path
 ) -> None:
     """CM-40: both are permitted the whole leg before either executes. One takes it, the other is refused by the chain
     at no cost but a little gas at most, leaves the leg alone for a while, and its permit dies within seconds."""
@@ -293,7 +301,6 @@ async def test_cm40_two_with_a_permit_each_fill_one_leg_once(
     for taker in takers:
         await taker.deposit(C, "USDC", 20_000 * USDC)
     await panel.look_until(takers[-1].last_block, C)
-    reader = ChainReader(chain, Rpc(chain.rpc, timeout=10.0))
     barrier = asyncio.Barrier(2)
 
     leg = await list_leg(panel, owner, ripe(owner, asset, 3 * ETHER, 60 * UNIT))
