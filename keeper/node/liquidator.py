@@ -37,6 +37,9 @@ from .view import ChainsView
 
 log = structlog.get_logger()
 
+AT_ONCE = 8
+"""Bids under way on one chain: as many fit into one block."""
+
 _LOOK_SECONDS = 0.2
 _DEADLINE_SECONDS = 10
 """Of a permit, or four blocks where that is longer: while it lives it takes of the own margin, used or not."""
@@ -110,6 +113,7 @@ class Liquidator:
     """Of each chain's open legs, as last looked at."""
     last_refusal: dict[str, Any] | None = None
     _moments: dict[int, object] = field(default_factory=dict)
+    _bids: dict[LegKey, asyncio.Task[bool]] = field(default_factory=dict)
     _granted: dict[LegKey, Granted] = field(default_factory=dict)
     """Permits not used yet: the same bid again needs no other."""
     _live: list[tuple[PermitItem, LegItem]] = field(default_factory=list)
@@ -128,32 +132,55 @@ class Liquidator:
                 tasks.create_task(self.inventory.serve(chain_id))
 
     async def _serve(self, chain_id: int) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.look(chain_id)
-            except (RpcUnavailable, RpcError) as error:
-                log.warning("legs.not_appraised", chain=chain_id, reason=str(error))
-                await asyncio.sleep(_BACK_OFF_SECONDS[0])
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                try:
+                    await self.start(chain_id)
+                except (RpcUnavailable, RpcError) as error:
+                    log.warning("legs.not_appraised", chain=chain_id, reason=str(error))
+                    await asyncio.sleep(_BACK_OFF_SECONDS[0])
+        finally:
+            for task in self._bids.values():
+                task.cancel()
 
-    async def look(self, chain_id: int) -> bool:
-        """Weigh a chain's legs and bid for the most profitable one that is due; True where it was taken.
+    async def start(self, chain_id: int) -> list[asyncio.Task[bool]]:
+        """Weigh a chain's legs and start a bid for each that is due, the most profitable first.
+
+        Every bid counts on what those before it leave of the margin. A bid's task is done once the head shows its
+        outcome: true where it took something. What a bid raised that is no outcome is raised here.
 
         Raises:
             RpcUnavailable, RpcError: the chain's provider does not answer what the weighing needs.
         """
-        content = self._held(chain_id)
-        legs = [] if content is None else [leg for leg in content.legs if leg.chain_id == chain_id]
+        for key in [key for key, task in self._bids.items() if task.done()]:
+            self._bids.pop(key).result()
         self._note(chain_id)
+        started: list[asyncio.Task[bool]] = []
+        while sum(key[0] == chain_id for key in self._bids) < AT_ONCE:
+            content = self._held(chain_id)
+            due = [each for each in await self._weighed(chain_id, content) if self._due(each)]
+            if content is None or not due or due[0].bid is None:
+                break
+            leg, bid = due[0].leg, due[0].bid
+            request = self._request(chain_id, content, leg, bid.size)
+            task = asyncio.create_task(self._bid(content, leg, bid, request))
+            self._bids[_key(leg)] = task
+            started.append(task)
+        return started
+
+    async def _weighed(self, chain_id: int, content: BatchContent | None) -> list[Appraisal]:
+        """The chain's legs; weighed again where anything that they depend on has changed."""
+        legs = [] if content is None else [leg for leg in content.legs if leg.chain_id == chain_id]
         live = self.live()
         moment = (content is None, self._moment(chain_id), tuple(item.key for item in live))
         if self._moments.get(chain_id) != moment:
             self.appraisals[chain_id] = await self.appraiser.appraise(chain_id, legs, live) if legs else []
             self._moments[chain_id] = moment
-        for appraisal in self.appraisals[chain_id]:
-            if content is not None and appraisal.bid is not None and appraisal.ready and not self.waits(appraisal.leg):
-                return await self._bid(chain_id, content, appraisal.leg, appraisal.bid)
-        return False
+        return self.appraisals[chain_id]
+
+    def _due(self, appraisal: Appraisal) -> bool:
+        return appraisal.ready and not self.waits(appraisal.leg)
 
     def _moment(self, chain_id: int) -> tuple[int, ...]:
         """What an appraisal depends on: while it is the same, so are they."""
@@ -174,6 +201,8 @@ class Liquidator:
 
     def waits(self, leg: LiquidationLeaf) -> str:
         """Why nothing is tried for a leg just now; empty where it may be."""
+        if _key(leg) in self._bids:
+            return "a bid is under way"
         back_off = self._back_off.get(_key(leg))
         if back_off is None or back_off.until <= time.monotonic():
             return ""
@@ -206,56 +235,60 @@ class Liquidator:
 
     # --- one bid ---------------------------------------------------------------------------------------------------
 
-    async def _bid(self, chain_id: int, content: BatchContent, leg: LiquidationLeaf, bid: Bid) -> bool:
-        first = self._listed.get(
-            _key(leg), _Listing(content.batch.timestamp, self.view.followers[chain_id].head.block.number)
-        )
-        try:
-            granted = await self._permit(chain_id, content, leg, bid.size)
-            receipt = await self._execute(chain_id, content, leg, granted)
-        except Declined as refusal:
-            self.last_refusal = refusal.answer
-            self._miss(chain_id, leg, bid, str(refusal))
-        except TransactionReverted as error:
-            # Somebody was first, or the batch that listed it is no longer the latest.
-            self._miss(chain_id, leg, bid, error.revert.name, mined=error.mined)
-        except (RpcUnavailable, RpcError, TransactionError, PeerUnavailable) as error:
-            self._miss(chain_id, leg, bid, str(error))
-        else:
-            await self._record(chain_id, leg, bid, receipt, first)
-            return True
-        return False
-
-    async def _permit(self, chain_id: int, content: BatchContent, leg: LiquidationLeaf, size: int) -> Granted:
-        """A permit for exactly this bid: one that is left over, or a new one."""
+    def _request(self, chain_id: int, content: BatchContent, leg: LiquidationLeaf, size: int) -> PermitItem:
+        """What to ask for, for exactly this bid: a permit that is left over, or a new one. It counts from now on."""
         head = self.view.followers[chain_id].head.block
         block_seconds = self.deployment.chains[chain_id].block_seconds
         action = Takeover(self.account, leg.account_id, leg.asset, size)
         left = self._granted.get(_key(leg))
         if left is not None and left.item.action == action and left.item.permit.deadline > head.time + block_seconds:
-            return left
+            return left.item
         deadline = head.time + max(_DEADLINE_SECONDS, int(4 * block_seconds))
-        item, listed = self.permits.signed(chain_id, action, deadline), LegItem(leg, content.batch.timestamp)
-        # Other chains' bids count on what this one leaves, from before it is asked for.
-        self._live.append((item, listed))
+        item = self.permits.signed(chain_id, action, deadline)
+        self._live.append((item, LegItem(leg, content.batch.timestamp)))
+        return item
+
+    async def _bid(self, content: BatchContent, leg: LiquidationLeaf, bid: Bid, request: PermitItem) -> bool:
+        head = self.view.followers[leg.chain_id].head.block
+        first = self._listed.get(_key(leg), _Listing(content.batch.timestamp, head.number))
         try:
-            granted = await self.permits.ask(item)
+            granted = await self._permit(leg, request)
+            receipt = await self._execute(content, leg, granted)
+        except Declined as refusal:
+            self.last_refusal = refusal.answer
+            self._miss(leg, bid, str(refusal))
+        except TransactionReverted as error:
+            # Somebody was first, or the batch that listed it is no longer the latest.
+            self._miss(leg, bid, error.revert.name, mined=error.mined)
+        except (RpcUnavailable, RpcError, TransactionError, PeerUnavailable) as error:
+            self._miss(leg, bid, str(error))
+        else:
+            await self._record(leg, bid, receipt, first)
+            return True
+        return False
+
+    async def _permit(self, leg: LiquidationLeaf, request: PermitItem) -> Granted:
+        left = self._granted.get(_key(leg))
+        if left is not None and left.item.key == request.key:
+            return left
+        try:
+            granted = await self.permits.ask(request)
         except Declined as refusal:
             if "refusals" not in refusal.answer:  # the first that was asked refused: nobody signed
-                self._live.remove((item, listed))
+                self._live = [(item, listed) for item, listed in self._live if item.key != request.key]
             raise
         self._granted[_key(leg)] = granted
         return granted
 
-    async def _execute(self, chain_id: int, content: BatchContent, leg: LiquidationLeaf, granted: Granted) -> Receipt:
+    async def _execute(self, content: BatchContent, leg: LiquidationLeaf, granted: Granted) -> Receipt:
         action = granted.item.action
         assert isinstance(action, Takeover)
         arguments = (to_abi(leg), content.leg_tree.proof(leg), self.account, action.size, *granted.calldata)
-        house = self.deployment.chains[chain_id].contracts.clearing_house
-        return await self.senders[chain_id].send(house, encode("ClearingHouse", "liquidate", arguments))
+        house = self.deployment.chains[leg.chain_id].contracts.clearing_house
+        return await self.senders[leg.chain_id].send(house, encode("ClearingHouse", "liquidate", arguments))
 
-    async def _record(self, chain_id: int, leg: LiquidationLeaf, bid: Bid, receipt: Receipt, first: _Listing) -> None:
-        key = _key(leg)
+    async def _record(self, leg: LiquidationLeaf, bid: Bid, receipt: Receipt, first: _Listing) -> None:
+        key, chain_id = _key(leg), leg.chain_id
         self._granted.pop(key, None)
         self._back_off.pop(key, None)
         gas = self.appraiser.gas_used
@@ -290,16 +323,16 @@ class Liquidator:
         except (RpcUnavailable, RpcError, KeyError, TypeError, ValueError):
             return self.view.followers[chain_id].head.block.time
 
-    def _miss(self, chain_id: int, leg: LiquidationLeaf, bid: Bid, reason: str, *, mined: bool = False) -> None:
+    def _miss(self, leg: LiquidationLeaf, bid: Bid, reason: str, *, mined: bool = False) -> None:
         """Leave a leg alone for a while, longer each time, and not as long as another bidder would."""
-        self.missed.append(Missed(leg.account_id, chain_id, leg.asset, bid.size, reason, mined))
+        self.missed.append(Missed(leg.account_id, leg.chain_id, leg.asset, bid.size, reason, mined))
         key = _key(leg)
         tries = self._back_off[key].tries + 1 if key in self._back_off else 1
         least, most = _BACK_OFF_SECONDS
         pause = min(most, least * 2 ** (tries - 1)) * self.appraiser.haste(leg)
         self._back_off[key] = _BackOff(time.monotonic() + pause, tries, reason)
         log.info(
-            "leg.missed", chain=chain_id, account="0x" + leg.account_id.hex(), reason=reason, pause=round(pause, 2)
+            "leg.missed", chain=leg.chain_id, account="0x" + leg.account_id.hex(), reason=reason, pause=round(pause, 2)
         )
 
 

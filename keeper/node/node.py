@@ -31,7 +31,7 @@ from .config import ConfigError, KeySource, LiquidateSection, NodeConfig
 from .desk import PermitDesk
 from .inventory import Inventory
 from .latency import Latencies
-from .liquidator import Liquidator
+from .liquidator import AT_ONCE, Liquidator
 from .observer import Observer
 from .peers import PeerRefused, Peers, PeerUnavailable
 from .permits import PermitClient
@@ -97,7 +97,7 @@ class Node:
         """Everything that bids with one key: it asks for permits, weighs legs, takes them over, sells tokens."""
         permits = PermitClient(self.deployment, self.peers, LocalSigner(section.key.load()))
         account = account_id(permits.signer.address, section.sub_account)
-        senders = self._senders(section.key, section.max_fee_gwei)
+        senders = self._senders(section.key, section.max_fee_gwei, AT_ONCE)
         appraiser = Appraiser(
             self.deployment,
             self.listing,
@@ -129,9 +129,9 @@ class Node:
         """This node's final blocks, with what is signed and not applied there."""
         return with_pending(self.view.final_world(), self.journal.entries(), self.listing)
 
-    def _senders(self, key: KeySource, max_fee_gwei: float) -> dict[int, Sender]:
+    def _senders(self, key: KeySource, max_fee_gwei: float, in_flight: int = 1) -> dict[int, Sender]:
         secret, max_fee = key.load(), int(max_fee_gwei * 10**9)
-        return {c: Sender(rpc, c, secret, max_fee) for c, rpc in self.view.rpcs.items()}
+        return {c: Sender(rpc, c, secret, max_fee, in_flight) for c, rpc in self.view.rpcs.items()}
 
     async def __aenter__(self) -> Node:
         return self

@@ -171,6 +171,11 @@ async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 60) -
     return found
 
 
+async def looked(liquidator: Liquidator) -> bool:
+    """Whether one look at chain C took something."""
+    return any(await asyncio.gather(*await liquidator.start(C)))
+
+
 async def conserved(reader: ChainReader, asset: AssetId, takers: list[Wallet]) -> None:
     """CM-42 in every block that took something: cash of accounts, takers and fund adds up to what it was, and the
     accounts lost concession and fee at the mark."""
@@ -205,13 +210,13 @@ async def test_cm42_a_token_is_taken_sold_to_the_pool_and_paid_in(
     leg = await list_leg(panel, owner, ripe(owner, asset, 4 * ETHER, 60 * UNIT))
     async with liquidating(devnet, panel, taker, tmp_path / "taker", min_profit_usd=150.0) as liquidator:
         # Nothing was posted before: the chain starts the clock with this batch, whatever the leg says.
-        assert await eventually(lambda: liquidator.look(C))
+        assert await eventually(lambda: looked(liquidator))
         [taken] = liquidator.taken
         assert (taken.asset, taken.size) == (asset, 4 * ETHER)  # the pool is deep: the whole leg
         # At most: 60 USD a token less a fifth for the fund, a flat fee, what the pool takes, and gas of 3 USD.
         assert 150 <= taken.profit / UNIT <= 4 * 48 + 1 - 4 * 3_000 * 0.0009 - 2
         assert liquidator.latencies.quantiles()["liquidation_blocks"]["count"] == 1
-        assert not await liquidator.look(C)  # nothing of it is open any more
+        assert not await looked(liquidator)  # nothing of it is open any more
     await conserved(reader, asset, [taker])
     [entry] = [entry for entry in await reader.take_overs() if entry.account == owner.account()]
     assert (entry.size, entry.mark) == (4 * ETHER, leg.mark_price)
@@ -264,11 +269,11 @@ async def test_a_token_that_no_pool_buys_and_a_leg_that_costs_more_are_left_with
         await list_leg(panel, owner, ripe(owner, asset, ETHER // 2, concession))
         async with liquidating(devnet, panel, taker, tmp_path / asset.hex()) as liquidator:
 
-            async def looked(liquidator: Liquidator = liquidator) -> list[str]:
-                assert not await liquidator.look(C)
+            async def reasons(liquidator: Liquidator = liquidator) -> list[str]:
+                assert not await looked(liquidator)
                 return [each.reason for each in liquidator.appraisals[C]]
 
-            [reason] = await eventually(looked)
+            [reason] = await eventually(reasons)
             assert wanted in reason
         await _next_epoch(panel)
 
@@ -337,7 +342,7 @@ async def test_cm40_two_with_a_permit_each_fill_one_leg_once(
 async def _until_tried(liquidator: Liquidator) -> None:
     async with asyncio.timeout(50):
         while not liquidator.taken and not liquidator.missed:
-            await liquidator.look(C)
+            await looked(liquidator)
             await asyncio.sleep(0.05)
 
 
@@ -399,7 +404,20 @@ async def test_cm42_two_liquidators_in_a_cluster_close_failed_accounts_once_and_
                     return False
             return True
 
-        await eventually(healthy, 90)
+        seen: list[dict[str, Any]] = []
+
+        async def closed() -> bool:
+            for name in names:
+                seen.extend((await get(name, "/v1/liquidations"))["legs"])
+            return await healthy()
+
+        await eventually(closed, 90)
+        assert seen
+        for leg in seen:
+            assert 0 <= int(leg["concession"]) <= int(leg["maxConcession"])
+            assert int(leg["open"]) <= int(leg["closeLimit"])
+        reasons = [leg["bid"]["reason"] or "" for leg in seen]
+        assert any("each second" in reason or "below the least" in reason for reason in reasons)
         entries = (await reader.take_overs())[logged:]
         for each, size in zip(failing, sizes, strict=True):
             own = [entry for entry in entries if entry.account == each.account()]
