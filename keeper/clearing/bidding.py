@@ -42,7 +42,7 @@ from .exposure import Exposure, held_on
 from .liquidation import concession_at
 
 PARTS = 16
-"""Sizes that are tried: so many equal parts of what is open, and halves of the smallest down to a 64th of it."""
+"""Sizes that are tried: so many equal parts of what is open, and the smallest of them halved again and again."""
 
 _HALVES = 6
 _ROUNDING = 2

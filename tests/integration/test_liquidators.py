@@ -278,6 +278,39 @@ async def test_a_token_that_no_pool_buys_and_a_leg_that_costs_more_are_left_with
         await _next_epoch(panel)
 
 
+async def test_what_is_to_stay_stays_and_a_pool_that_pays_too_little_gets_nothing(
+    devnet: Devnet, panel: Panel, reader: ChainReader, wallets: Callable[[], Wallet], tmp_path: Path
+) -> None:
+    devnet.arbitrage([C])
+    chain = devnet.deployment.chains[C]
+    taker, weth, usdc = wallets(), chain.collateral[0].address, chain.settlement.address
+    await taker.deposit(C, "WETH", 3 * ETHER)
+    await taker.send(C, "mint", usdc, encode("DevnetToken", "mint", [taker.address, 500 * USDC]))
+    await panel.look_until(taker.last_block, C)
+    await panel.quorum_batch()
+    terms = {"keep": {"WETH": 2.0}, "float_usd": 300.0}
+
+    async with liquidating(devnet, panel, taker, tmp_path / "dear", pool_discount_bps=0, **terms) as liquidator:
+        await liquidator.view.wait(lambda: liquidator.view.started, 10.0)
+        assert await liquidator.inventory.step(C)
+        assert liquidator.inventory.done == {"deposit": 1}
+        assert await reader.cash(taker.account()) == 200 * UNIT
+        assert not await liquidator.inventory.step(C)  # the pool takes its fee at least
+        assert "the pool pays less than 0 basis points below the mark for WETH" in liquidator.inventory.waiting[C]
+    async with liquidating(devnet, panel, taker, tmp_path / "kept", **terms) as liquidator:
+        serving = asyncio.create_task(liquidator.inventory.serve(C))
+
+        async def sold() -> bool:
+            return liquidator.inventory.done.get("deposit") == 1
+
+        await eventually(sold)
+        serving.cancel()
+        assert liquidator.inventory.done == {"withdrawal": 1, "sale": 1, "deposit": 1}
+    assert await _balances(reader, taker, weth) == (2 * ETHER, 0)
+    assert await _balance_of(reader, usdc, taker) == 300 * USDC
+    assert await reader.cash(taker.account()) / UNIT == pytest.approx(200 + 3_000, rel=0.002)
+
+
 async def _next_epoch(panel: Panel) -> None:
     latest = panel.attestors[0].batches.latest
     assert latest is not None
