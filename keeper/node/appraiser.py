@@ -24,8 +24,8 @@ from keeper.clearing.bidding import (
     sizes,
     sold,
 )
-from keeper.clearing.effects import LOT
 from keeper.clearing.exposure import Exposure, live_effects, marked_assets
+from keeper.clearing.sale import LOT
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import MarginModel
 from keeper.margin.portfolio import portfolio
