@@ -112,7 +112,10 @@ def _add_reads(app: FastAPI, node: Node) -> None:
     async def mark_proof(asset: str, chain: int) -> Response:
         return json_response(await queries.mark_proof(node, asset, chain))
 
-    @app.get("/v1/liquidations", summary="Open legs of the newest batch, and what this node took over")
+    @app.get(
+        "/v1/liquidations",
+        summary="Open legs, their concession now and what this node bids; what it took",
+    )
     async def liquidations() -> Response:
         return json_response(queries.liquidations(node))
 

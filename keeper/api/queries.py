@@ -11,15 +11,17 @@ from keeper.attest.batch import BatchContent
 from keeper.attest.live import is_live
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import QuorumError
+from keeper.clearing.bidding import concession_now, open_size
 from keeper.clearing.cycles import with_pending
 from keeper.margin.explain import explain, netting
 from keeper.margin.owner import owner_book
 from keeper.margin.portfolio import per_chain
 from keeper.margin.report import evaluate
+from keeper.node.appraiser import Appraisal
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
 from keeper.node.view import NotReady
-from keeper.state.batch import UNIT
+from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import AccountId, AssetId, IdError, owner_of, perpetual, sub_account_of
 from keeper.state.live import PermitItem
 from keeper.state.wire import to_json
@@ -234,10 +236,48 @@ def _proof(content: BatchContent, leaf: Any, proof: list[bytes]) -> dict[str, An
 
 
 def liquidations(node: Node) -> dict[str, Any]:
+    """Legs of the newest batch with what is open of them and conceded now, and what this node's liquidator did."""
     latest = node.batches.latest
-    taken = node.liquidator.taken if node.liquidator is not None else []
+    liquidator = node.liquidator
+    legs = [] if latest is None or not node.view.started else latest.content.legs
     return {
-        "legs": [] if latest is None else to_json(list(latest.content.legs)),
-        "taken": to_json(list(taken)),
-        "lastRefusal": None if node.liquidator is None else node.liquidator.last_refusal,
+        "legs": [_leg(node, leg) for leg in legs],
+        "taken": [] if liquidator is None else to_json(list(liquidator.taken)),
+        "missed": [] if liquidator is None else to_json(list(liquidator.missed)),
+        "lastRefusal": None if liquidator is None else liquidator.last_refusal,
+        "sales": None
+        if liquidator is None
+        else {
+            "done": liquidator.inventory.done,
+            "waiting": {str(chain): reason for chain, reason in liquidator.inventory.waiting.items()},
+        },
     }
+
+
+def _leg(node: Node, leg: LiquidationLeaf) -> dict[str, Any]:
+    """One leg, by this node's head of its chain; `bid` is null where this node does not liquidate."""
+    head = node.view.followers[leg.chain_id].head
+    appraisals = [] if node.liquidator is None else node.liquidator.appraisals.get(leg.chain_id, [])
+    found = next((a for a in appraisals if (a.leg.account_id, a.leg.asset) == (leg.account_id, leg.asset)), None)
+    concession = concession_now(leg, head.block.time, leg.auction_start, node.deployment.profile)
+    answer = {
+        **to_json(leg),
+        "open": str(open_size(leg, head, node.listing)),
+        "concession": str(concession if found is None else found.concession),
+        "bid": None,
+    }
+    if node.liquidator is not None:
+        bid = None if found is None else found.bid
+        answer["bid"] = {
+            "size": str(0 if bid is None else bid.size),
+            "profit": str(0 if bid is None else bid.profit),
+            "reason": _no_bid(found, node.liquidator.waits(leg)),
+        }
+    return answer
+
+
+def _no_bid(found: Appraisal | None, waits: str) -> str | None:
+    """Why this node does not bid for a leg now; None where it does."""
+    if found is None:
+        return "nothing of it is open by the batch that the chain holds"
+    return found.reason or waits or None

@@ -15,6 +15,8 @@ from .rpc import Rpc, RpcError, understood
 
 log = structlog.get_logger()
 
+TIP = 10**9
+"""What a block's producer is offered per gas, wei."""
 _GAS_MARGIN = 1.25
 """Gas limit over the estimate: state may move between the two."""
 _REPLACE_SECONDS = 15.0
@@ -50,22 +52,35 @@ class Receipt:
 
 
 class Sender:
-    """Sends for one key on one chain, one transaction at a time.
+    """Sends for one key on one chain: one transaction after another, or up to `in_flight` side by side.
 
-    The nonce is the account's own count at the latest block: with one transaction in flight and one process per key,
-    nothing else decides it. `max_fee` is the highest fee per gas ever offered, wei.
+    The nonce is the account's own count: at the latest block with one transaction in flight, with what the provider
+    holds pending where there may be more. With one process per key nothing else decides it. `max_fee` is the highest
+    fee per gas ever offered, wei.
     """
 
-    def __init__(self, rpc: Rpc, chain_id: int, key: bytes, max_fee: int = 500 * 10**9) -> None:
+    def __init__(self, rpc: Rpc, chain_id: int, key: bytes, max_fee: int = 500 * 10**9, in_flight: int = 1) -> None:
         self._rpc = rpc
         self._chain_id = chain_id
         self._account = Account.from_key(key)
         self._max_fee = max_fee
+        self._counted_at = "latest" if in_flight == 1 else "pending"
+        self._slots = asyncio.Semaphore(in_flight)
         self._lane = asyncio.Lock()
 
     @property
     def address(self) -> str:
         return str(self._account.address)
+
+    async def fee_per_gas(self) -> int:
+        """What a transaction pays per gas in the next block, about: base fee and tip, wei.
+
+        Raises:
+            RpcUnavailable, RpcError: as `send`.
+        """
+        with understood(self._rpc):
+            block = await self._rpc.call("eth_getBlockByNumber", ["latest", False])
+            return min(int(block.get("baseFeePerGas", "0x0"), 16) + TIP, self._max_fee)
 
     async def simulate(self, to: bytes, data: bytes) -> None:
         """Raise TransactionReverted where the call reverts at the latest block."""
@@ -81,21 +96,27 @@ class Sender:
             RpcUnavailable, RpcError: the provider failed, or answered nonsense; whether the transaction was sent is
                 then unknown.
         """
-        async with self._lane:
+        async with self._slots:
             with understood(self._rpc):
                 return await self._send(to, data)
 
     async def _send(self, to: bytes, data: bytes) -> Receipt:
-        estimate = int(await self._call("eth_estimateGas", [self._body(to, data), "latest"]), 16)
-        count, block = await self._rpc.batch(
-            [("eth_getTransactionCount", [self.address, "latest"]), ("eth_getBlockByNumber", ["latest", False])]
-        )
-        nonce, tip = int(count, 16), 10**9
-        base = int(block.get("baseFeePerGas", "0x0"), 16)
-        hashes: list[str] = []
-        for _ in range(_ATTEMPTS):
-            fee = min(2 * base + tip, self._max_fee)
-            hashes.append(await self._submit(to, data, nonce, int(estimate * _GAS_MARGIN), fee, tip))
+        async with self._lane:  # until it is known to the provider, which then counts it
+            estimate = int(await self._call("eth_estimateGas", [self._body(to, data), "latest"]), 16)
+            count, block = await self._rpc.batch(
+                [
+                    ("eth_getTransactionCount", [self.address, self._counted_at]),
+                    ("eth_getBlockByNumber", ["latest", False]),
+                ]
+            )
+            nonce, tip = int(count, 16), TIP
+            base = int(block.get("baseFeePerGas", "0x0"), 16)
+            gas, fee = int(estimate * _GAS_MARGIN), min(2 * base + tip, self._max_fee)
+            hashes = [await self._submit(to, data, nonce, gas, fee, tip)]
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                fee = min(2 * base + tip, self._max_fee)
+                hashes.append(await self._submit(to, data, nonce, gas, fee, tip))
             receipt = await self._await(hashes)
             if receipt is not None:
                 return await self._judged(receipt, to, data)

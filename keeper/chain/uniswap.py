@@ -9,6 +9,7 @@ tokens to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -58,11 +59,21 @@ async def quote(rpc: Rpc, swapper: Address, token_in: Address, amount_in: int, b
         RpcError: the pool does not trade the token, or cannot take so much.
         RpcUnavailable: no answer, or none that makes sense.
     """
-    data = encode("DevnetSwapper", "quoteExactInput", [token_in, amount_in])
+    return (await quotes(rpc, swapper, token_in, [amount_in], block))[0]
+
+
+async def quotes(
+    rpc: Rpc, swapper: Address, token_in: Address, amounts: Sequence[int], block: str = "latest"
+) -> list[Quote]:
+    """As `quote`, each amount as if it were the only sale; all by one request."""
+    calls = [encode("DevnetSwapper", "quoteExactInput", [token_in, amount]) for amount in amounts]
+    found = []
     with understood(rpc):
-        answer = await rpc.call("eth_call", [{"to": _hex(swapper), "data": _hex(data)}, block])
-        out, after = decode_result("DevnetSwapper", "quoteExactInput", bytes.fromhex(answer[2:]))
-    return Quote(amount_in, out, after)
+        answers = await rpc.batch([("eth_call", [{"to": _hex(swapper), "data": _hex(data)}, block]) for data in calls])
+        for amount, answer in zip(amounts, answers, strict=True):
+            out, after = decode_result("DevnetSwapper", "quoteExactInput", bytes.fromhex(answer[2:]))
+            found.append(Quote(amount, out, after))
+    return found
 
 
 async def pool_price(rpc: Rpc, swapper: Address, token: Token, settlement: Token, block: str = "latest") -> int:

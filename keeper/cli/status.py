@@ -62,4 +62,7 @@ def render(console: Console, answer: dict[str, Any]) -> None:
             f"last own proposal {attestor['lastProposal']}, {attestor['live']} live items"
         )
     for stage, figures in answer["latencies"].items():
-        console.print(f"  {stage}: p50 {figures['p50']:.2f} s, p99 {figures['p99']:.2f} s of {figures['count']}")
+        unit = "blocks" if stage.endswith("_blocks") else "s"
+        console.print(
+            f"  {stage}: p50 {figures['p50']:.2f} {unit}, p99 {figures['p99']:.2f} {unit} of {figures['count']}"
+        )

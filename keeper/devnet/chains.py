@@ -18,7 +18,7 @@ SALT = 0
 
 MNEMONIC = "test test test test test test test test test test test junk"
 """Anvil's own, known to everyone: these keys are for the devnet and nothing else."""
-ACCOUNTS = 60
+ACCOUNTS = 100
 """How many accounts of the mnemonic hold the chains' native coin."""
 
 DEPLOYER = 0
@@ -27,6 +27,8 @@ ATTESTORS = (1, 2, 3, 4)
 THRESHOLD = 3
 RELAYER = 5
 LIQUIDATOR = 6
+LIQUIDATORS = (LIQUIDATOR, 60, 61, 62)
+"""A devnet may have several; the first relays as well."""
 FIRST_USER = 7
 
 CIRCLE = 59

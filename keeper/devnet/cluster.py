@@ -1,4 +1,6 @@
-"""The nodes of a devnet: four attestors and a keeper that relays and liquidates, each a process of its own.
+"""The nodes of a devnet: four attestors, a keeper that relays and liquidates, and further liquidators where wanted.
+
+Each is a process of its own.
 
 Every node has its own key, journal, log, and connections to the chains. Beside them runs what stands in for Circle, the
 attester of shipments.
@@ -23,7 +25,7 @@ import httpx
 
 from keeper.state.ids import Address
 
-from .chains import ATTESTORS, LIQUIDATOR, RELAYER, account
+from .chains import ATTESTORS, LIQUIDATORS, RELAYER, account
 from .launch import deployments_file
 from .layout import NODES, RecordedNode, write_nodes
 from .processes import DevnetError, start_time
@@ -92,19 +94,25 @@ class Cluster:
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
 
     @classmethod
-    def up(cls, folder: Path, rpcs: Mapping[int, str] | None = None, fee_bps: int = 0) -> Cluster:
+    def up(cls, folder: Path, rpcs: Mapping[int, str] | None = None, fee_bps: int = 0, liquidators: int = 1) -> Cluster:
         """Start four attestors, the keeper and Circle's stand-in on the devnet in `folder`; wait until each answers.
 
         `rpcs` puts other endpoints in the place of the deployments file's, for instance a counting proxy. `fee_bps` is
-        what Circle keeps of a shipment, basis points.
+        what Circle keeps of a shipment, basis points. Of `liquidators`, the first is the keeper, the others are nodes
+        of their own, `liquidator-2` and so on, each with its key of `LIQUIDATORS`.
 
         Raises:
             DevnetError: a node ended or did not answer within 30 s; the message has the end of its log.
         """
-        *ports, circle_port = free_ports(len(ATTESTORS) + 2)
+        if not 1 <= liquidators <= len(LIQUIDATORS):
+            raise DevnetError(f"{liquidators} liquidators: 1 to {len(LIQUIDATORS)} have keys")
+        others = {f"liquidator-{n}": account(LIQUIDATORS[n - 1]) for n in range(2, liquidators + 1)}
+        *ports, circle_port = free_ports(len(ATTESTORS) + len(others) + 2)
         cluster = cls(folder, circle(folder, circle_port, fee_bps))
         attestors = {f"attestor-{i}": account(i) for i in ATTESTORS}
-        urls = {name: f"http://127.0.0.1:{port}" for name, port in zip([KEEPER, *attestors], ports, strict=True)}
+        urls = {
+            name: f"http://127.0.0.1:{port}" for name, port in zip([KEEPER, *attestors, *others], ports, strict=True)
+        }
         peers = {"0x" + member.address.hex(): urls[name] for name, member in attestors.items()}
         for name, url in urls.items():
             directory = folder / name
@@ -113,9 +121,12 @@ class Cluster:
             directory.mkdir(parents=True)
             own = attestors.get(name)
             config = directory / "node.toml"
-            roles = (
-                {"attest": own.key} if own else {"relay": account(RELAYER).key, "liquidate": account(LIQUIDATOR).key}
-            )
+            if own is not None:
+                roles = {"attest": own.key}
+            elif name in others:
+                roles = {"liquidate": others[name].key}
+            else:
+                roles = {"relay": account(RELAYER).key, "liquidate": account(LIQUIDATORS[0]).key}
             config.write_text(_config(name, folder, url, roles, peers, rpcs or {}, cluster.circle.url))
             arguments = ("keeper", "run", "--config", str(config))
             signs_as = own.address if own else None

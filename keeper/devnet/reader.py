@@ -63,7 +63,7 @@ class TakeOver:
     concession: int
     flat_fee: int
     to_fund: int
-    """The fund's share of the concession."""
+    """Of the concession, what the taker passed on to the fund."""
 
     @property
     def size(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,7 @@ from eth_account import Account
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from keeper.clearing.bidding import Rule
 from keeper.state.ids import Address, address
 
 Role = Literal["attest", "relay", "liquidate", "serve"]
@@ -53,11 +56,15 @@ class KeySource(_Section):
 
 
 class ChainSection(_Section):
-    """`rpc` overrides the deployments file. Finality is `finalized`, `safe`, or a number of blocks."""
+    """`rpc` overrides the deployments file. Finality is `finalized`, `safe`, or a number of blocks.
+
+    `native_usd` is what the chain's own coin costs, for a liquidator's gas.
+    """
 
     rpc: str | None = None
     finality: Literal["finalized", "safe"] | int = "finalized"
     timeout_seconds: float = Field(default=2.0, gt=0)
+    native_usd: float = Field(default=3_000.0, ge=0)
 
 
 class AttestSection(_Section):
@@ -72,13 +79,51 @@ class RelaySection(_Section):
     max_fee_gwei: float = Field(default=500.0, gt=0)
 
 
+@dataclass(frozen=True, slots=True)
+class SaleTerms:
+    """Basis points: how much less than quoted a sale accepts, and how far below the mark a quote may be. `float` in
+    USD 1e18 stays in the wallet, `keep` whole tokens (1e18) of a symbol in the account."""
+
+    slippage: int = 30
+    discount: int = 200
+    float: int = 0
+    keep: Mapping[str, int] = field(default_factory=dict)
+
+
 class LiquidateSection(_Section):
-    """`min_profit_usd` is the concession and flat fee of a take-over less its gas, in USD."""
+    """How a liquidator bids (`keeper.clearing.bidding`) and what it does with the tokens it took.
+
+    `min_profit_usd` is what a take-over must leave after gas and hedge, `patience_seconds` the mean time in which
+    others are expected to take a leg. A sale accepts `slippage_bps` less than quoted, and no quote more than
+    `pool_discount_bps` below the mark. `float_usd` of the settlement token stay in the wallet, `keep` whole tokens of
+    a symbol in the account.
+    """
 
     key: KeySource
     max_fee_gwei: float = Field(default=500.0, gt=0)
     min_profit_usd: float = Field(default=1.0, ge=0)
+    patience_seconds: float = Field(default=2.0, ge=0)
+    hedge_bps: int = Field(default=5, ge=0)
+    capital_bps: int = Field(default=2, ge=0)
+    slippage_bps: int = Field(default=30, ge=0, lt=10_000)
+    pool_discount_bps: int = Field(default=200, ge=0, lt=10_000)
+    float_usd: float = Field(default=0.0, ge=0)
+    keep: dict[str, float] = Field(default_factory=dict)
     sub_account: int = Field(default=0, ge=0)
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(_scaled(self.min_profit_usd), self.patience_seconds, self.hedge_bps, self.capital_bps)
+
+    @property
+    def sale_terms(self) -> SaleTerms:
+        keep = {symbol: _scaled(amount) for symbol, amount in self.keep.items()}
+        return SaleTerms(self.slippage_bps, self.pool_discount_bps, _scaled(self.float_usd), keep)
+
+
+def _scaled(amount: float) -> int:
+    """USD or whole tokens to 1e18, exact to 1e-6."""
+    return round(amount * 10**6) * 10**12
 
 
 class HttpSection(_Section):

@@ -15,24 +15,28 @@ from keeper.attest.live import is_live
 from keeper.attest.signatures import QuorumError
 from keeper.chain.cctp import Iris
 from keeper.chain.transactions import Sender
+from keeper.clearing.cycles import with_pending
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel, NotConvex, require_convex
 from keeper.margin.models import model_for
 from keeper.margin.parameter_file import default_parameters, load_parameters
 from keeper.margin.parameters import MarginParameters, ParameterError
-from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
-from keeper.state.ids import Address
+from keeper.state.ids import Address, account_id
+from keeper.state.world import World
 from keeper.store.journal import Journal
 
+from .appraiser import Appraiser
 from .attestor import Attestor
 from .batches import BatchBook
-from .config import ConfigError, KeySource, NodeConfig
+from .config import ConfigError, KeySource, LiquidateSection, NodeConfig
 from .desk import PermitDesk
+from .inventory import Inventory
 from .latency import Latencies
-from .liquidator import Liquidator
+from .liquidator import AT_ONCE, Liquidator
 from .observer import Observer
 from .peers import PeerRefused, Peers, PeerUnavailable
+from .permits import PermitClient
 from .proposer import Proposer
 from .relayer import Relayer
 from .settler import Settler
@@ -89,21 +93,47 @@ class Node:
             self.settler = Settler(deployment, self.view, self.batches, senders, self.iris)
         self.liquidator: Liquidator | None = None
         if config.liquidate is not None:
-            self.liquidator = Liquidator(
-                deployment,
-                self.view,
-                self.batches,
-                self.peers,
-                LocalSigner(config.liquidate.key.load()),
-                self._senders(config.liquidate.key, config.liquidate.max_fee_gwei),
-                self.latencies,
-                min_profit=int(config.liquidate.min_profit_usd * UNIT),
-                sub_account=config.liquidate.sub_account,
-            )
+            self.liquidator = self._liquidator(config.liquidate)
 
-    def _senders(self, key: KeySource, max_fee_gwei: float) -> dict[int, Sender]:
+    def _liquidator(self, section: LiquidateSection) -> Liquidator:
+        """Everything that bids with one key: it asks for permits, weighs legs, takes them over, sells tokens."""
+        permits = PermitClient(self.deployment, self.peers, LocalSigner(section.key.load()))
+        account = account_id(permits.signer.address, section.sub_account)
+        senders = self._senders(section.key, section.max_fee_gwei, AT_ONCE)
+        appraiser = Appraiser(
+            self.deployment,
+            self.listing,
+            self.model,
+            self.view,
+            section.rule,
+            account,
+            senders,
+            {chain_id: self.config.chain(chain_id).native_usd for chain_id in self.deployment.chains},
+            self.world,
+            self.observer.marks,
+        )
+        inventory = Inventory(
+            self.deployment,
+            self.listing,
+            self.model,
+            self.view,
+            permits,
+            senders,
+            account,
+            section.sale_terms,
+            self.observer.marks,
+        )
+        return Liquidator(
+            self.deployment, self.view, self.batches, permits, senders, self.latencies, appraiser, inventory
+        )
+
+    def world(self) -> World:
+        """This node's final blocks, with what is signed and not applied there."""
+        return with_pending(self.view.final_world(), self.journal.entries(), self.listing)
+
+    def _senders(self, key: KeySource, max_fee_gwei: float, in_flight: int = 1) -> dict[int, Sender]:
         secret, max_fee = key.load(), int(max_fee_gwei * 10**9)
-        return {c: Sender(rpc, c, secret, max_fee) for c, rpc in self.view.rpcs.items()}
+        return {c: Sender(rpc, c, secret, max_fee, in_flight) for c, rpc in self.view.rpcs.items()}
 
     async def __aenter__(self) -> Node:
         return self

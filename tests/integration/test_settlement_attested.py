@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 
 A, C = 31_337_001, 31_337_003
 OWED = 300 * UNIT
-_USERS = iter(range(50, 54))
+_USERS = iter(range(80, 84))
 
 
 @pytest_asyncio.fixture

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 
 A, B, C = 31_337_001, 31_337_002, 31_337_003
 USDC = 10**6
-_USERS = iter(range(50, 58))
+_USERS = iter(range(84, 92))
 _CYCLES = iter(range(1, 1000))
 
 

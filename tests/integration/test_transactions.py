@@ -55,6 +55,25 @@ async def test_sent_at_once_they_wait_for_each_other(devnet: Devnet, sender: Sen
     assert all(receipt.gas_used > 21_000 and receipt.logs for receipt in receipts)
 
 
+async def test_side_by_side_they_share_a_block_and_a_revert_among_them_takes_no_nonce(
+    devnet: Devnet, sender: Sender
+) -> None:
+    rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
+    beside = Sender(rpc, B, account(next(_USERS)).key, in_flight=4)
+    refused = encode("DevnetToken", "transfer", [sender.address, 10**30])
+    calls = [_mint(beside), _mint(beside), refused, _mint(beside), _mint(beside)]
+    try:
+        outcomes = await asyncio.gather(*(beside.send(_token(devnet), call) for call in calls), return_exceptions=True)
+    finally:
+        await rpc.aclose()
+    assert isinstance(outcomes.pop(2), TransactionReverted)
+    receipts = [outcome for outcome in outcomes if isinstance(outcome, transactions.Receipt)]
+    assert len(receipts) == 4
+    nonces = [int(devnet.call(B, "eth_getTransactionByHash", [r.tx_hash])["nonce"], 16) for r in receipts]
+    assert sorted(nonces) == [min(nonces) + n for n in range(4)]
+    assert len({receipt.block_number for receipt in receipts}) < 4  # one after another each would wait for its own
+
+
 async def test_a_revert_is_named_before_anything_is_sent(
     devnet: Devnet, provider: CountingProxy, sender: Sender
 ) -> None:

@@ -69,7 +69,7 @@ class Node:
             PARAMETERS,
             self.view,
             self.journal,
-            BatchBook(self.deployment, self.journal),
+            BatchBook(self.deployment, self.journal, MODEL),
             signer,
         )
         self.number = 100
@@ -241,8 +241,8 @@ def test_cm_43_the_fund_pays_for_who_has_nothing_left_or_only_hedges(node: Node)
         node.see(time, chains)
         world = node.view.world_at(node.view.cut())
         assert world is not None
-        reports = reports_at(world, node.view.marks(), MODEL, LISTING)
-        desk = LegDesk(node.attestor, world, node.view.marks(), reports, time)
+        reports = reports_at(world, node.attestor.observer.marks(), MODEL, LISTING)
+        desk = LegDesk(node.attestor, world, node.attestor.observer.marks(), reports, time)
         return len(desk.plan()), desk.deficits()
 
     assert owed(NOW) == (0, {chains.account(OTHER, C): usd(50), chains.account(OWNER): usd(100)})

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 A, B, C = 31_337_001, 31_337_002, 31_337_003
 ETHER = 10**18
 USD = 10**18
-_USERS = iter(range(30, 36))
+_USERS = iter(range(72, 78))
 
 
 @pytest_asyncio.fixture

@@ -30,7 +30,7 @@ A, B, C = 31_337_001, 31_337_002, 31_337_003
 USDC = 10**6
 ETH = perpetual("ETH")
 PRICE = 3_000 * UNIT
-_USERS = iter(range(48, 50))
+_USERS = iter(range(78, 80))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,74 @@
+"""Asking the attestors for permits of an account of one's own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from keeper.attest.codec import to_abi
+from keeper.attest.requests import permit_for, request_digest
+from keeper.state.actions import Takeover, Withdraw
+from keeper.state.deployment import Deployment
+from keeper.state.live import PermitItem
+from keeper.state.wire import from_json
+
+from .peers import Peers, PeerUnavailable
+from .signer import Signer
+
+
+class Declined(Exception):
+    """The attestors' refusal: `code` names the rule, `answer` is their JSON."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(f"{answer.get('code')}: {answer.get('message')}")
+        self.answer = answer
+        self.code = str(answer.get("code"))
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A permit that a quorum signed."""
+
+    item: PermitItem
+    signatures: bytes
+
+    @property
+    def calldata(self) -> tuple[Any, bytes]:
+        """The two last arguments of what it permits."""
+        return to_abi(self.item.permit), self.signatures
+
+
+class PermitClient:
+    """Requests signed by one key, sent to the attestors over HTTP."""
+
+    def __init__(self, deployment: Deployment, peers: Peers, signer: Signer) -> None:
+        self._deployment = deployment
+        self._peers = peers
+        self.signer = signer
+
+    def signed(self, chain_id: int, action: Takeover | Withdraw, deadline: int) -> PermitItem:
+        """A request under a nonce of its own. Nonces are unordered: the time in nanoseconds never repeats, and survives
+        a restart without a store."""
+        permit = permit_for(self._deployment, action, time.time_ns(), deadline)
+        digest = request_digest(self._deployment, PermitItem(chain_id, permit, action, ()))
+        return PermitItem(chain_id, permit, action, (self.signer.sign(digest),))
+
+    async def ask(self, item: PermitItem) -> Granted:
+        """The permit that a request asks for.
+
+        Raises:
+            Declined: the attestors refused, and why. Some of them may have signed: it counts until its deadline.
+            PeerUnavailable: no attestor answers.
+        """
+        failure: PeerUnavailable | None = None
+        for peer in self._peers.urls:
+            try:
+                status, answer = await self._peers.request_permit(peer, item, forwarded=False)
+            except PeerUnavailable as error:
+                failure = error
+                continue
+            if status != 200:
+                raise Declined(answer)
+            return Granted(from_json(PermitItem, answer["item"]), bytes.fromhex(answer["signatures"][2:]))
+        raise failure or PeerUnavailable("no attestor is configured")
