@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from keeper.chain.rpc import Rpc
-from keeper.devnet.chains import LIQUIDATOR, account
+from keeper.devnet.chains import LIQUIDATORS, account
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.launch import Devnet
 from keeper.devnet.narrator import Narrator, StepFailed, expect
@@ -30,9 +30,11 @@ from .scenario import Deposit, Scenario
 from .trading import Desk
 from .watch import Sample, Watch
 
+BIDDERS = 2
+"""Nodes that bid for legs, against each other."""
 CAPITAL = 1_500
 """USD of the bidders' on every chain, for each account of the population: not enough for everybody at once."""
-FUND_CAPITAL = 75
+FUND_CAPITAL = 300
 """USD of the fund on every chain, for each account."""
 CHECKER = ROOT / "scripts" / "check_chains.py"
 
@@ -76,7 +78,8 @@ class Run:
         watch: Watch | None = None
         try:
             await self._arrive()
-            cluster = running.enter_context(await asyncio.to_thread(Cluster.up, self.devnet.folder))
+            cluster = await asyncio.to_thread(Cluster.up, self.devnet.folder, liquidators=BIDDERS)
+            running.enter_context(cluster)
             watch = Watch(cluster.keeper.url)
             await self._trade(cluster, watch)
             following = asyncio.create_task(watch.run())
@@ -103,14 +106,16 @@ class Run:
         owners = len({member.owner for member in members})
         async with self.tell.step("arrival", f"{len(members)} accounts of {owners} owners deposit and link"):
             self.tell.doing("depositing and linking")
-            bidder = account_id(account(LIQUIDATOR).address)
+            bidders = [account_id(account(key).address) for key in LIQUIDATORS[:BIDDERS]]
+            shares = [(FUND, FUND_CAPITAL), *((bidder, CAPITAL // BIDDERS) for bidder in bidders)]
             others = [
-                (name, Deposit(chain_id, "USDC", usd_each * len(members)))
+                (name, Deposit(chain_id, "USDC", share * len(members)))
                 for chain_id in self.deployment.chains
-                for name, usd_each in ((bidder, CAPITAL), (FUND, FUND_CAPITAL))
+                for name, share in shares
             ]
             await arrive(self.deployment, self.rpcs, members, others)
-            await link(self.deployment, self.rpcs, LIQUIDATOR)
+            for key in LIQUIDATORS[:BIDDERS]:
+                await link(self.deployment, self.rpcs, key)
             roles = {role: sum(m.role == role for m in members) for role in sorted({m.role for m in members})}
             self.figures["population"] = {
                 "accounts": len(members),
