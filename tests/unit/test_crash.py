@@ -235,10 +235,11 @@ def test_a_sample_counts_an_account_once_over_its_chains() -> None:
     content: dict[str, Any] = {
         "batch": {"epoch": 9},
         "accounts": [leaf(OWNER, A, -5, 10), leaf(OWNER, B, -5, 10), leaf(OTHER, A, 5, 10), leaf(MAKER, A, 50, 10)],
-        "legs": [{"accountId": "0x" + OWNER.hex()}, {"accountId": "0x" + FUND.hex()}],
+        "legs": [{"accountId": "0x" + each.hex()} for each in (OWNER, FUND, MAKER)],
         "settlements": [],
     }
     sample = sample_of(content)
-    assert (sample.below, sample.negative, sample.deficit, sample.legs, sample.fund_legs) == (2, 1, 5.0, 1, 1)
+    assert (sample.below, sample.negative, sample.deficit) == (2, 1, 5.0)
+    assert (sample.legs, sample.sales, sample.fund_legs) == (1, 1, 1)
     assert not sample.quiet
     assert replace(sample, below=0, legs=0).quiet

@@ -186,8 +186,8 @@ class Run:
                 sample = watch.last
                 assert sample is not None
                 self.tell.say(
-                    f"{seconds:5.1f} s  ETH {step.answers['ETH'] / 1e8:,.2f}  below {sample.below}, "
-                    f"negative {sample.negative}, legs {sample.legs}, of the fund {sample.fund_legs}"
+                    f"{seconds:5.1f} s  ETH {step.answers['ETH'] / 1e8:,.2f}  below {sample.below}, negative "
+                    f"{sample.negative}; legs {sample.legs}, for cash {sample.sales}, of the fund {sample.fund_legs}"
                 )
             await asyncio.sleep(max(0.0, began + self.plan.seconds - time.monotonic()))
             last = dict(steps[-1].answers)
@@ -207,7 +207,12 @@ class Run:
                 ),
             )
             await self._until("what expired is settled", self._expired_left, limit, lambda left: left == 0)
-            self.tell.say(f"quiet after {time.monotonic() - began:.0f} s")
+            sample = watch.samples[-1]
+            self.figures["quiet"] = {
+                "seconds": round(time.monotonic() - began),
+                "unsold": sample.sales + sample.fund_legs,
+            }
+            self.tell.say(f"quiet after {self.figures['quiet']['seconds']} s", **self.figures["quiet"])
 
     async def _expired_left(self) -> int:
         """Positions in what has expired that are not settled; all of them until it has."""

@@ -23,20 +23,22 @@ LegKey = tuple[int, bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One batch: accounts below maintenance margin, with negative equity, what these lack (USD), legs of owners' and of
-    the fund's accounts, settlement entries that are not applied."""
+    """One batch: accounts below maintenance margin, with negative equity, what these lack (USD); legs of accounts below
+    maintenance margin, of sound ones that sell collateral for cash they owe (`sales`), and of the fund's inventory;
+    settlement entries that are not applied."""
 
     epoch: int
     below: int
     negative: int
     deficit: float
     legs: int
+    sales: int
     fund_legs: int
     entries: int
 
     @property
     def quiet(self) -> bool:
-        """Nobody to close and nothing to settle; what the fund took may still be on offer."""
+        """Nobody to close, nothing to settle; what the fund took and sound accounts' collateral may be on offer."""
         return not (self.below or self.legs or self.entries)
 
 
@@ -95,7 +97,7 @@ class Watch:
 
     def worst(self) -> dict[str, Any]:
         """The greatest figures of all batches seen."""
-        names = ("below", "negative", "deficit", "legs")
+        names = ("below", "negative", "deficit", "legs", "sales")
         return {name: max((getattr(each, name) for each in self.samples), default=0) for name in names}
 
 
@@ -104,13 +106,16 @@ def sample_of(content: dict[str, Any]) -> Sample:
     # An account has a leaf of the same figures on each of its chains.
     figures = {leaf["accountId"]: (int(leaf["equity"]), int(leaf["maintenanceMargin"])) for leaf in content["accounts"]}
     fund = "0x" + FUND.hex()
+    below = {name for name, (equity, maintenance) in figures.items() if equity < maintenance}
     of_fund = sum(leg["accountId"] == fund for leg in content["legs"])
+    of_below = sum(leg["accountId"] in below for leg in content["legs"])
     return Sample(
         epoch=content["batch"]["epoch"],
-        below=sum(equity < maintenance for equity, maintenance in figures.values()),
+        below=len(below),
         negative=sum(equity < 0 for equity, _ in figures.values()),
         deficit=-sum(min(0, equity) for equity, _ in figures.values()) / UNIT,
-        legs=len(content["legs"]) - of_fund,
+        legs=of_below,
+        sales=len(content["legs"]) - of_below - of_fund,
         fund_legs=of_fund,
         entries=len(content["settlements"]),
     )
