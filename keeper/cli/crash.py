@@ -14,7 +14,7 @@ from rich.console import Console
 
 from keeper.cli.output import Failure
 from keeper.cli.status import StateOption
-from keeper.devnet.crash.run import Plan, Run
+from keeper.devnet.crash.run import PROFILE, Plan, Run
 from keeper.devnet.crash.scenario import LEAST_ACCOUNTS, WEEK, ScenarioError, scenario
 from keeper.devnet.launch import FOLDER, Devnet
 from keeper.devnet.narrator import Narrator, StepFailed
@@ -59,6 +59,7 @@ def _run(
         devnet = running.enter_context(
             Devnet.up(
                 state,
+                PROFILE,
                 instruments=plan.scenario.instruments,
                 report=lambda line: console.print(f"  {line}", highlight=False, soft_wrap=True),
             )

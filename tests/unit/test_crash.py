@@ -86,7 +86,7 @@ def test_too_few_accounts_are_refused() -> None:
 
 def test_prices_fall_within_the_time_and_come_back_most_of_the_way() -> None:
     down, up = crash(30, 60), recovery(30, 60)
-    assert [step.second for step in down] == [5.0 * n for n in range(12)]
+    assert [step.second for step in down] == [10.0 * n for n in range(6)]
     eth = [step.answers["ETH"] for step in (*down, *up)]
     assert min(eth) == eth[len(FALLEN) - 1] == round(START_PRICES["ETH"] * 0.7)
     assert eth[: len(FALLEN)] == sorted(eth[: len(FALLEN)], reverse=True)

@@ -9,9 +9,9 @@ from keeper.devnet.chains import START_PRICES, START_VOLS
 from keeper.devnet.processes import DevnetError
 from keeper.state.deployment import PERPETUAL, VOL
 
-FALLEN = (0.05, 0.11, 0.18, 0.26, 0.34, 0.62, 0.71, 0.80, 0.88, 0.94, 0.98, 1.0)
-"""Of the whole fall, after each step; the sixth is the gap."""
-RISEN = (0.92, 0.82, 0.72, 0.62, 0.52, 0.43, 0.35, 0.28, 0.22, 0.17, 0.13, 0.10)
+FALLEN = (0.08, 0.20, 0.34, 0.60, 0.82, 1.0)
+"""Of the whole fall, after each step; the fourth is the gap."""
+RISEN = (0.80, 0.60, 0.42, 0.27, 0.16, 0.10)
 """Of the fall, what is left after each step of the recovery."""
 BETAS: Mapping[str, float] = {"ETH": 1.0, "BTC": 0.8, "SOL": 1.3}
 """How far each falls where ETH falls by one."""

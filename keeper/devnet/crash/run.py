@@ -19,7 +19,7 @@ from keeper.devnet.launch import Devnet
 from keeper.devnet.narrator import Narrator, StepFailed, expect
 from keeper.devnet.processes import ROOT
 from keeper.state.batch import UNIT
-from keeper.state.deployment import Deployment
+from keeper.state.deployment import Deployment, Profile
 from keeper.state.ids import FUND, AssetId, account_id, is_token, parse_instrument
 
 from .arrival import arrive, link
@@ -36,6 +36,8 @@ CAPITAL = 1_500
 """USD of the bidders' on every chain, for each account of the population: not enough for everybody at once."""
 FUND_CAPITAL = 300
 """USD of the fund on every chain, for each account."""
+PROFILE = Profile(epoch_seconds=4, cycle_seconds=40, least_transfer=1_000 * UNIT, least_offset=500 * UNIT)
+"""Eight nodes share a small machine: twice the time for a batch, and cash is offset where it is worth it."""
 CHECKER = ROOT / "scripts" / "check_chains.py"
 
 _READY_SECONDS = 90

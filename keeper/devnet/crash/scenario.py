@@ -224,7 +224,7 @@ class _Draw:
         chain_id = self._place(home)
         member = self._add("long", [*(d.chain_id for d in deposits), chain_id], deposits)
         choice = self.perpetuals if self.rng.random() < 0.65 else self.futures
-        self._deal(member, chain_id, self.rng.choice(choice), True, self.rng.choice((0.2, 0.4, 0.6, 0.75, 0.85)))
+        self._deal(member, chain_id, self.rng.choice(choice), True, self.rng.choice((0.15, 0.25, 0.4, 0.55, 0.8)))
 
     def _hedged(self) -> None:
         """The same size long on one chain and short on another: nothing at risk but the funding."""
@@ -243,7 +243,7 @@ class _Draw:
         member = self._add("writer", [*(d.chain_id for d in deposits), chain_id], deposits)
         wanted = Kind.PUT if self.rng.random() < 0.75 else Kind.CALL
         asset = self.rng.choice([asset for asset in self.options if asset[0] == wanted])
-        self._deal(member, chain_id, asset, False, self.rng.choice((0.4, 0.6, 0.8)))
+        self._deal(member, chain_id, asset, False, self.rng.choice((0.2, 0.4, 0.6)))
 
     def _buyer(self) -> None:
         """Has bought a put."""
