@@ -28,7 +28,7 @@ from keeper.clearing.exposure import Exposure, live_effects, marked_assets
 from keeper.clearing.sale import LOT
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import MarginModel
-from keeper.margin.portfolio import portfolio
+from keeper.margin.owner import owner_book
 from keeper.margin.valuation import Valuation, ceil_usd
 from keeper.market.marks import MarkError, Marks
 from keeper.state.batch import UNIT, LiquidationLeaf
@@ -176,7 +176,7 @@ class Appraiser:
         """The bidder's account at its final blocks, with its live permits, priced at its own marks; and whether its net
         cash must stay above zero, as it must where tokens are paid for (CM-21)."""
         account = component_of(world, self.account, leg.chain_id)
-        book = portfolio(world, self.listing, account)
+        book = owner_book(world, self.listing, account, marks, self.model)
         prices = {asset: (self.model.price(asset, marks),) for asset in marked_assets(live)}
         effects = [
             each.effect for each in live_effects(account, live, world, self.listing, self.deployment.profile, prices)

@@ -215,8 +215,12 @@ def test_an_account_that_has_nothing_is_not_given_the_minimum_equity(leaf: Margi
 
 
 @pytest.mark.parametrize("off", [-1, 0, 1])
-def test_one_dust_account_that_rounds_differently_does_not_stop_a_batch(off: int) -> None:
-    """Within 2e-6 of the minimum equity a leaf may be there or not; its figures may differ by as much."""
+def test_sequence_31_one_dust_account_that_rounds_differently_does_not_stop_a_batch(off: int) -> None:
+    """Compared to the last digit, nothing would ever be signed.
+
+    Within 2e-6 of the minimum equity a leaf may be there or not; its figures may
+    differ by as much.
+    """
     chains = some_chains().cash(MAKER, A, 10 + off * 1e-6)
     with_it = honest(chains.world)
     leaf = MarginLeaf(MAKER, A, usd(10 + off * 1e-6), 0, 0)

@@ -21,6 +21,8 @@ from worlds import (
     OTHER,
     OWNER,
     PARAMETERS,
+    USDC,
+    WETH,
     A,
     B,
     C,
@@ -39,16 +41,24 @@ from worlds import (
     trade,
     units,
     usd,
+    usdc,
     withdraw,
 )
 
 from keeper.attest.batch import batch_digest, build_batch, margin_leaves, reports_at
 from keeper.attest.codec import keccak
 from keeper.attest.messages import QuorumBatch
+from keeper.attest.requests import RequestError, check_item, permit_for, request_digest
+from keeper.margin.listing import Listing
+from keeper.margin.portfolio import portfolio
 from keeper.node.batches import BatchBook
 from keeper.node.signer import LocalSigner
+from keeper.state.actions import Withdraw
 from keeper.state.batch import ChainCut, LiquidationLeaf
-from keeper.state.live import LiveItem
+from keeper.state.deployment import Token
+from keeper.state.ids import Address, token_id
+from keeper.state.live import LiveItem, PermitItem
+from keeper.state.world import component_of
 from keeper.store.journal import Journal
 
 
@@ -213,3 +223,41 @@ def test_sequence_27_an_address_that_is_somebody_elses_on_another_chain_borrows_
         B: 5.0,
     }
     assert granted(withdraw(6, B), [], chains.link(OWNER, A, [B, C]).context())
+
+
+def test_sequence_14_requests_that_the_owner_never_signed_take_no_place(tmp_path: Path) -> None:
+    """CM-11, CM-13: fill the twelve places on a stranger's account with requests that only you signed.
+
+    They are refused before they are judged, journalled or adopted, so the owner's own request is the first on the list.
+    """
+    attestor = LocalSigner(keccak(b"the only attestor"))
+    deployment = replace(DEPLOYMENT, attestors=(attestor.address,), threshold=1)
+    thief = LocalSigner(keccak(b"a thief"))
+    forged = []
+    for nonce in range(13):
+        action = Withdraw(OWNER, USDC, usdc(10), Address(thief.address))
+        item = PermitItem(A, permit_for(deployment, action, nonce, NOW + 60), action, ())
+        forged.append(replace(item, signatures=(thief.sign(request_digest(deployment, item)),)))
+    for item in forged:
+        with pytest.raises(RequestError, match="signed by 0x"):
+            check_item(item, deployment)
+    chains = Chains().cash(OWNER, A, 100)
+    # Were they counted, thirteen withdrawals of 10 would leave nothing of 100.
+    refused(withdraw(95), forged, chains.context(), "insufficient_free_margin")
+    granted(withdraw(95), [], chains.context())
+
+
+def test_sequence_28_one_token_address_on_two_chains_is_two_tokens() -> None:
+    """The same address is WETH on A and a token worth nothing on B: deposited there it must not count as WETH."""
+    assert token_id(A, WETH) != token_id(B, WETH)
+    chains = {
+        **DEPLOYMENT.chains,
+        B: replace(DEPLOYMENT.chains[B], collateral=(Token("SHAM", WETH, 18, "BTC"),)),
+        C: replace(DEPLOYMENT.chains[C], collateral=()),
+    }
+    listing = Listing.of(replace(DEPLOYMENT, chains=chains))
+    world = Chains().weth(OWNER, A, 1).weth(OWNER, B, 1).weth(OWNER, C, 1).linked(OWNER, (A, B, C)).world
+    held = portfolio(world, listing, component_of(world, OWNER, A)).collateral
+    # Each by its own chain's listing, and on C, where it is not listed, as nothing.
+    assert held == {token_id(A, WETH): units(1), token_id(B, WETH): units(1)}
+    assert [listing.underlying_of(asset) for asset in held] == ["ETH", "BTC"]
