@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -69,13 +70,27 @@ class Valuation:
 
     @classmethod
     def of(cls, marks: Marks, model: MarginModel, assets: Iterable[AssetId]) -> Valuation:
-        """Price each asset once.
+        """Price each asset once; the same marks, model and assets again give the same valuation.
+
+        A batch asks for the same account many times: planned, checked, weighed against what is live.
 
         Raises:
             UnknownAsset: an asset is not listed.
             MarkError: an asset's underlying has no mark.
         """
         ordered = tuple(sorted(set(assets)))
+        key = (id(marks), id(model), ordered)
+        known = _recent.get(key)
+        if known is None:
+            known = (marks, model, cls._made(marks, model, ordered))
+            with _remembering:
+                _recent[key] = known
+                while len(_recent) > _REMEMBERED:
+                    del _recent[next(iter(_recent))]
+        return known[2]
+
+    @classmethod
+    def _made(cls, marks: Marks, model: MarginModel, ordered: tuple[AssetId, ...]) -> Valuation:
         scenarios = model.scenarios(marks, ordered)
         prices = dict(zip(ordered, scenarios.prices, strict=True))
         return cls(
@@ -158,3 +173,9 @@ def ceil_usd(usd: float) -> int:
 def floor_usd(usd: float) -> int:
     """As `ceil_usd`, rounded down."""
     return math.floor(usd * 1e6) * GRAIN
+
+
+_REMEMBERED = 256
+_remembering = Lock()
+_recent: dict[tuple[int, int, tuple[AssetId, ...]], tuple[Marks, MarginModel, Valuation]] = {}
+"""The newest valuations; marks and model are held, so that an id names one object while its entry is there."""
