@@ -15,7 +15,7 @@ from worlds import BTC, ETH, MAKER, OTHER, OWNER, STRANGER, A, B
 from keeper.devnet.chains import CHAINS, START_PRICES, START_VOLS
 from keeper.devnet.crash.history import ChainHistory, Closed, payments
 from keeper.devnet.crash.market import FALLEN, RISEN, crash, recovery
-from keeper.devnet.crash.outcome import cascade, fate_of, latencies, quantiles, tally
+from keeper.devnet.crash.outcome import cascade, fate_of, figures_of, latencies, quantiles, tally
 from keeper.devnet.crash.scenario import ScenarioError, listed, scenario
 from keeper.devnet.crash.watch import sample_of
 from keeper.devnet.processes import DevnetError
@@ -119,15 +119,6 @@ def _closed(rung: str, block: int, account: bytes = OWNER, asset: bytes = ETH, *
     return replace(Closed(*base), **changes)
 
 
-def _figures(*groups: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "marginAccounts": [
-            {"equity": str(round(equity * UNIT)), "maintenanceMargin": str(round(maintenance * UNIT))}
-            for equity, maintenance in groups
-        ]
-    }
-
-
 HOLDING = {OWNER: Map({ETH: UNIT})}
 
 
@@ -160,7 +151,8 @@ def test_an_ending_is_named_by_the_last_rung_that_was_needed(
     groups: list[tuple[float, float]], history: ChainHistory, name: str, sound: bool
 ) -> None:
     """CM-43: nobody ends below maintenance margin, or owing, unseen."""
-    fate = fate_of(OWNER, "long", _figures(*groups), [history], payments([history]))
+    exact = figures_of({"equity": str(round(e * UNIT)), "maintenanceMargin": str(round(m * UNIT))} for e, m in groups)
+    fate = fate_of(OWNER, "long", exact, [history], payments([history]))
     assert (fate.name, fate.sound) == (name, sound)
     assert tally([fate, fate]) == {name: 2}
 

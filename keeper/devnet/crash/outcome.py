@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +46,14 @@ class Fate:
 def fate_of(
     account: AccountId,
     role: str,
-    figures: Mapping[str, Any],
+    groups: Collection[tuple[int, int]],
     histories: Sequence[ChainHistory],
     paid: Mapping[AccountId, int],
 ) -> Fate:
-    """Judge one account. `figures` is what a node answers to GET /v1/accounts/ACCOUNT."""
+    """Judge one account. `groups` are equity and maintenance margin, USD 1e18, of each of its margin accounts."""
     used = {entry.rung for history in histories for entry in history.closed if entry.account == account}
     used |= {"payment"} if account in paid else set()
     rung = max(used, key=RUNGS.index, default="")
-    groups = [(int(each["equity"]), int(each["maintenanceMargin"])) for each in figures["marginAccounts"]]
     holds = any(account in history.state.sizes or account in history.state.balances for history in histories)
     below = [equity for equity, maintenance in groups if equity < maintenance]
     if not holds:
@@ -64,6 +63,11 @@ def fate_of(
     else:
         kind = "restored" if used else "untouched"
     return Fate(account, role, kind, rung, sum(e for e, _ in groups), sum(m for _, m in groups))
+
+
+def figures_of(entries: Iterable[Mapping[str, Any]]) -> set[tuple[int, int]]:
+    """Equity and maintenance margin of an account's leaves in a batch, or of its margin accounts as a node answers."""
+    return {(int(each["equity"]), int(each["maintenanceMargin"])) for each in entries}
 
 
 def tally(fates: Iterable[Fate]) -> dict[str, int]:

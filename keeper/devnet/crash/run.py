@@ -25,7 +25,7 @@ from keeper.state.ids import FUND, AssetId, account_id, is_token, parse_instrume
 from .arrival import arrive, link
 from .history import ChainHistory, gas_of, payments, read
 from .market import Step, crash, recovery
-from .outcome import Fate, cascade, fate_of, latencies, quantiles, tally, usd
+from .outcome import Fate, cascade, fate_of, figures_of, latencies, quantiles, tally, usd
 from .scenario import Deposit, Scenario
 from .trading import Desk
 from .watch import Sample, Watch
@@ -229,10 +229,15 @@ class Run:
         async with self.tell.step("outcome", "What became of every account"):
             histories = await self._histories()
             paid = payments(histories)
+            leaves: dict[str, list[dict[str, Any]]] = {}
+            for leaf in (await watch.get("/v1/batches/latest"))["content"]["accounts"]:
+                leaves.setdefault(leaf["accountId"], []).append(leaf)
             fates = []
             for member in self.scenario.members:
-                answer = await watch.get(f"/v1/accounts/0x{member.account_id.hex()}")
-                fates.append(fate_of(member.account_id, member.role, answer, histories, paid))
+                name = "0x" + member.account_id.hex()
+                # With less than the minimum equity, and nothing required, there is no leaf.
+                entries = leaves.get(name) or (await watch.get(f"/v1/accounts/{name}"))["marginAccounts"]
+                fates.append(fate_of(member.account_id, member.role, figures_of(entries), histories, paid))
             self.figures["accounts"] = {
                 "outcome": tally(fates),
                 "byRole": {role: tally(f for f in fates if f.role == role) for role in sorted({f.role for f in fates})},
