@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from keeper.cli.crash import crash
 from keeper.cli.output import Failure, print_json
 from keeper.cli.status import JsonOption, StateOption
 from keeper.devnet import FOLDER, Devnet, DevnetError, down
@@ -17,6 +18,7 @@ from keeper.devnet.chains import DevnetChain, chain_named
 from keeper.state.deployment import DeploymentError
 
 app = typer.Typer(help="Three local chains with everything deployed.", no_args_is_help=True)
+app.command("crash")(crash)
 
 ChainArgument = Annotated[str, typer.Argument(help="A, B or C, or a chain id.")]
 

@@ -214,8 +214,12 @@ class Devnet:
         answers = {asset: after}
         if all(asset + PERPETUAL in chain.feeds for chain in self.deployment.chains.values()):
             answers[asset + PERPETUAL] = round(self.price(asset + PERPETUAL) * (1 + percent / 100))
-        self._mined(self._set(answers) + self._move_pools(answers))
+        self.move(answers)
         return before, after
+
+    def move(self, answers: Mapping[str, int]) -> None:
+        """Set feeds by name on every chain, let arbitrage move the pools along, and wait until all is mined."""
+        self._mined(self._set(answers) + self._move_pools(answers))
 
     def arbitrage(self, chain_ids: list[int] | None = None) -> None:
         """Move every pool, or those of the chains named, to what the chain's feeds say, and wait until it is mined."""

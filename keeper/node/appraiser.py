@@ -155,8 +155,10 @@ class Appraiser:
         mark = exposure.valuation.prices[leg.asset]
         worst = max(leg.mark_price, mark) if leg.close_limit > 0 else min(leg.mark_price, mark)
         token = is_token(leg.asset)
-        step = max(LOT, self.listing.collateral[leg.asset].scale) if token else LOT
-        whole = size // step * step if token else size
+        scale = self.listing.collateral[leg.asset].scale if token else 1
+        step = max(LOT, scale)
+        # All of it, down to the token's unit: dust that is left pays no flat fee and so no further leg.
+        whole = size // scale * scale
         possible = affordable(impacts(exposure, leg, worst, sizes(whole, step)), cash_counts)
         if not possible:
             before = exposure.keeping(()).bound()

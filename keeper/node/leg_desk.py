@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -75,19 +75,27 @@ class LegDesk:
 
     def _was_short(self, account: MarginAccount, floor: int, term: int) -> bool:
         """Counted by the quorum batches known here, each at its own cut and marks."""
-        setting, history = self._setting, []
+        past, model = self._past, self._setting.model
+        history = [(each.timestamp, net_cash_at(each.book(account), each.marks, model)) for each in past]
+        since = short_since(history, floor)
+        return since is not None and self._timestamp - since >= term
+
+    @cached_property
+    def _past(self) -> list[Setting]:
+        """The quorum batches known here, back to the last one that is older than the term: once for all accounts."""
+        found: list[Setting] = []
+        until = self._timestamp - self._attestor.parameters.cash_term
         for quorum in self._attestor.batches.recent():
             content = quorum.content
             world = self._attestor.view.world_at(content.cut)
             if world is None or content.batch.timestamp > self._timestamp:
                 continue
-            world = with_pending(world, content.settlements, setting.listing)
-            book = Setting(
-                world, content.prices, setting.model, setting.listing, setting.profile, content.batch.timestamp
-            ).book(account)
-            history.append((content.batch.timestamp, net_cash_at(book, content.prices, setting.model)))
-        since = short_since(history, floor)
-        return since is not None and self._timestamp - since >= term
+            world = with_pending(world, content.settlements, self._setting.listing)
+            at = content.batch.timestamp
+            found.append(replace(self._setting, world=world, marks=content.prices, timestamp=at))
+            if at <= until:
+                break
+        return found
 
     # --- planning --------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class Node:
         self.latencies = Latencies()
         signer = LocalSigner(config.attest.key.load()) if config.attest else None
         own: Address | None = signer.address if signer else None
-        self.peers = Peers({peer: url for peer, url in config.peer_urls().items() if peer != own})
+        others = {peer: url for peer, url in config.peer_urls().items() if peer != own}
+        self.peers = Peers(others, deployment.profile.epoch_seconds)
         self.attestor: Attestor | None = None
         self.proposer: Proposer | None = None
         self.desk: PermitDesk | None = None

@@ -17,7 +17,7 @@ from keeper.state.wire import from_json, to_json
 
 T = TypeVar("T")
 
-_TIMEOUT = httpx.Timeout(2.0, connect=0.5)
+_SECONDS = 2.0
 _JSON = {"content-type": "application/json"}
 
 
@@ -35,11 +35,12 @@ class PeerRefused(Exception):
 
 
 class Peers:
-    """The other attestors, by address."""
+    """The other attestors, by address. An answer is waited for `seconds`: what a check of a batch may take."""
 
-    def __init__(self, urls: dict[Address, str]) -> None:
+    def __init__(self, urls: dict[Address, str], seconds: float = _SECONDS) -> None:
         self.urls = urls
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT, limits=httpx.Limits(max_connections=32))
+        self._timeout = httpx.Timeout(seconds, connect=0.5)
+        self._client = httpx.AsyncClient(timeout=self._timeout, limits=httpx.Limits(max_connections=32))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -115,7 +116,7 @@ class Peers:
         content = None if body is None else orjson.dumps(body)
         try:
             return await self._client.request(
-                method, self.urls[peer] + path, content=content, headers=_JSON, timeout=timeout or _TIMEOUT
+                method, self.urls[peer] + path, content=content, headers=_JSON, timeout=timeout or self._timeout
             )
         except httpx.HTTPError as error:
             raise PeerUnavailable(f"0x{peer.hex()} at {self.urls[peer]}: {type(error).__name__} {error}") from None

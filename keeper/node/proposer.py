@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, build_batch, reports_at
+from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
 from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
 from keeper.attest.signatures import join_signatures
 from keeper.clearing.cycles import Books, newest_offsets, terms_of, with_pending
@@ -141,6 +141,8 @@ class Proposer:
         pending = with_pending(world, carried, attestor.listing)
         reports = reports_at(pending, marks, attestor.model, attestor.listing)
         deficits = LegDesk(attestor, pending, marks, reports, timestamp).deficits()
+        if not deficits and due_accounts(reports):
+            return carried  # what is being closed now changes what there is to offset, and legs are more urgent
         books = Books.at(world, known, marks, attestor.model, attestor.listing, deficits)
         fresh = list(carried)
         for cycle in books.next_cycles(timestamp // profile.epoch_seconds, terms_of(profile)):

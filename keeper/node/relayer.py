@@ -1,7 +1,8 @@
 """The relayer: puts the newest quorum batch on every chain that needs it.
 
 A chain needs it on a heartbeat, when an account's status changed, and whenever its liquidation legs, its settlement
-entries or what is settled differ from those of the batch it holds, so that no leg outlives its reason and none waits.
+entries or what is settled differ from those of the batch it holds, so that no leg outlives its reason and none waits;
+but a batch with legs stands for some blocks, so that they can be bid on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from keeper.attest.messages import QuorumBatch
 from keeper.chain.abi import encode
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Sender, TransactionError
-from keeper.state.deployment import Deployment
+from keeper.state.deployment import ChainDeployment, Deployment
 from keeper.state.ids import AccountId, AssetId
 
 from .batches import BatchBook, UnknownBatch
@@ -27,6 +28,8 @@ from .view import ChainsView
 
 log = structlog.get_logger()
 
+BIDDING_BLOCKS = 4
+"""From its timestamp, for which a batch with legs stays a chain's latest: to be posted, seen, and bid on."""
 _RETRY_SECONDS = 1.0
 
 
@@ -86,6 +89,8 @@ class Relayer:
             held = self.batches.get(head.posted_epoch).content
         except UnknownBatch:
             return True
+        if open_to_bids(held, self.deployment.chains[chain_id], newest.timestamp):
+            return False
         return any(facts(held, chain_id) != facts(quorum.content, chain_id) for facts in (_legs, _statuses, _settled))
 
     async def post(self, chain_id: int, quorum: QuorumBatch) -> None:
@@ -104,6 +109,16 @@ class Relayer:
         # again, and the head will say so.
         follower = self.view.followers[chain_id]
         await self.view.wait(lambda: follower.head.block.number >= receipt.block_number, 5.0)
+
+
+def open_to_bids(held: BatchContent, chain: ChainDeployment, now: int) -> bool:
+    """Whether the batch that a chain holds offers legs there that bidders had no time for at `now`.
+
+    A leg can be taken only while its batch is the chain's latest. In a falling market every batch has other legs; were
+    each posted at once, no bid would find the leg that it was made for.
+    """
+    stands = BIDDING_BLOCKS * chain.block_seconds
+    return now - held.batch.timestamp < stands and any(leg.chain_id == chain.chain_id for leg in held.legs)
 
 
 def _legs(content: BatchContent, chain_id: int) -> set[tuple[bytes, bytes, int]]:
