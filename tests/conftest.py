@@ -20,6 +20,11 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, print_b
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+# What tests share asserts too.
+pytest.register_assert_rewrite(
+    "leg_plans", "rungs", "settlement_blocks", "settlement_machine", "simulation_models", "take_overs", "worlds"
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
