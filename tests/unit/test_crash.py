@@ -17,7 +17,7 @@ from keeper.devnet.crash.history import ChainHistory, Closed, payments
 from keeper.devnet.crash.market import FALLEN, RISEN, crash, recovery
 from keeper.devnet.crash.outcome import cascade, fate_of, figures_of, latencies, quantiles, tally
 from keeper.devnet.crash.scenario import ScenarioError, listed, scenario
-from keeper.devnet.crash.watch import sample_of
+from keeper.devnet.crash.watch import legs_of, sample_of
 from keeper.devnet.processes import DevnetError
 from keeper.state.batch import UNIT
 from keeper.state.ids import FUND, Kind, parse_instrument, perpetual
@@ -128,6 +128,7 @@ HOLDING = {OWNER: Map({ETH: UNIT})}
         ([(100, 80)], _history(sizes=HOLDING), "untouched", True),
         ([(100, 80)], _history(sizes=HOLDING, closed=[_closed("auction", 5)]), "restored by auction", True),
         ([(100, 0)], _history(closed=[_closed("auction", 5)]), "closed by auction", True),
+        ([(100, 0)], _history(), "closed at expiry", True),
         ([(0, 0)], _history(closed=[_closed("auction", 5), _closed("fund", 6)]), "closed by fund", True),
         (
             [(100, 80)],
@@ -227,11 +228,14 @@ def test_a_sample_counts_an_account_once_over_its_chains() -> None:
     content: dict[str, Any] = {
         "batch": {"epoch": 9},
         "accounts": [leaf(OWNER, A, -5, 10), leaf(OWNER, B, -5, 10), leaf(OTHER, A, 5, 10), leaf(MAKER, A, 50, 10)],
-        "legs": [{"accountId": "0x" + each.hex()} for each in (OWNER, FUND, MAKER)],
+        "legs": [
+            {"accountId": "0x" + each.hex(), "chainId": A, "asset": "0x" + ETH.hex()} for each in (OWNER, FUND, MAKER)
+        ],
         "settlements": [],
     }
     sample = sample_of(content)
     assert (sample.below, sample.negative, sample.deficit) == (2, 1, 5.0)
     assert (sample.legs, sample.sales, sample.fund_legs) == (1, 1, 1)
+    assert legs_of(content) == {(A, OWNER, ETH)}
     assert not sample.quiet
     assert replace(sample, below=0, legs=0).quiet

@@ -40,7 +40,10 @@ class Fate:
 
     @property
     def name(self) -> str:
-        return self.kind if not self.rung else f"{self.kind} by {self.rung}"
+        if self.rung:
+            return f"{self.kind} by {self.rung}"
+        # Without a leg, and nobody trades any more: what it had has expired.
+        return "closed at expiry" if self.kind == "closed" else self.kind
 
 
 def fate_of(
@@ -79,7 +82,7 @@ def tally(fates: Iterable[Fate]) -> dict[str, int]:
 
 
 def latencies(history: ChainHistory, legs: Mapping[int, frozenset[LegKey]]) -> list[tuple[Closed, int, int]]:
-    """Of every fill of an owner's leg: blocks and seconds from the posting that first listed the leg.
+    """Of every fill of a leg of `legs`: blocks and seconds from the posting that first listed the leg.
 
     A leg is listed from the first batch on the chain that names account and asset, after one that did not, on.
     """

@@ -261,7 +261,7 @@ class Run:
             expect(closed > 0, "a fall that closes somebody's position", closed)
 
     async def _latency(self, watch: Watch, histories: Sequence[ChainHistory]) -> None:
-        """From the posting that first listed a leg to each of its fills."""
+        """From the posting that first listed a leg to each of its fills, of accounts below maintenance margin."""
         await watch.complete(epoch for history in histories for _, epoch in history.posted)
         found: dict[str, Any] = {}
         every: list[tuple[int, int]] = []

@@ -49,7 +49,7 @@ class Watch:
     url: str
     samples: list[Sample] = field(default_factory=list)
     legs: dict[int, frozenset[LegKey]] = field(default_factory=dict)
-    """Of every batch seen, by epoch."""
+    """Of accounts below maintenance margin, of every batch seen, by epoch."""
     _http: httpx.AsyncClient = field(
         default_factory=lambda: httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False)
     )
@@ -122,7 +122,11 @@ def sample_of(content: dict[str, Any]) -> Sample:
 
 
 def legs_of(content: dict[str, Any]) -> frozenset[LegKey]:
-    return frozenset(
-        (leg["chainId"], bytes.fromhex(leg["accountId"][2:]), bytes.fromhex(leg["asset"][2:]))
-        for leg in content["legs"]
-    )
+    """The legs in a batch's content, as JSON, of accounts below maintenance margin: sales for cash wait for a price."""
+    below = {leaf["accountId"] for leaf in content["accounts"] if int(leaf["equity"]) < int(leaf["maintenanceMargin"])}
+    legs = [leg for leg in content["legs"] if leg["accountId"] in below]
+    return frozenset((leg["chainId"], _bytes(leg["accountId"]), _bytes(leg["asset"])) for leg in legs)
+
+
+def _bytes(value: str) -> bytes:
+    return bytes.fromhex(value[2:])
