@@ -9,7 +9,7 @@ from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId, parse_instrument
 
 from .batches import BatchBook
-from .view import ChainsView
+from .view import ChainsView, NotReady
 
 
 class Observer:
@@ -19,6 +19,8 @@ class Observer:
         self._deployment = deployment
         self._view = view
         self._batches = batches
+        instruments = [parse_instrument(asset) for asset in deployment.instruments]
+        self._with_options = {each.underlying for each in instruments if each.strike}
 
     def inputs(self) -> MarkInputs:
         """This node's own inputs, now. Raises NotReady where a feed that is needed has no valid answer."""
@@ -26,6 +28,9 @@ class Observer:
         previous = None if latest is None else latest.content.inputs
         time = self._view.timely_head_time
         underlyings = self._view.observed(previous)
+        for entry in underlyings:
+            if entry.vol == 0 and entry.underlying in self._with_options:
+                raise NotReady(f"options on {entry.underlying} are listed, and no feed gave its vol yet")
         return MarkInputs(
             time=time,
             underlyings=underlyings,

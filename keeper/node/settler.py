@@ -185,11 +185,12 @@ class Settler:
         if not follower.started or chain.cctp is None:
             return
         first = self._scanned.get(chain_id, chain.deploy_block)
-        final = follower.final.block.number
-        if final >= first:
-            found = await shipments(self.view.rpcs[chain_id], chain, first, final)
+        # No more blocks at once than the provider is known to answer for; the rest with the next looks.
+        last = min(follower.final.block.number, first + follower.log_range - 1)
+        if last >= first:
+            found = await shipments(self.view.rpcs[chain_id], chain, first, last)
             self._under_way.setdefault(chain_id, []).extend(found)
-            self._scanned[chain_id] = final + 1
+            self._scanned[chain_id] = last + 1
         for shipment in list(self._under_way.get(chain_id, ())):
             target = self.deployment.chains[shipment.to_chain]
             messages = await self.iris.attested(chain.cctp.domain, shipment.tx_hash)

@@ -104,13 +104,14 @@ class ChainsView:
         for underlying, expiry in due:
             start = expiry - self.deployment.profile.settlement_window
             averages = []
-            for symbol in (underlying, stable):
-                rounds = [Round(*entry) for entry in await follower.rounds(symbol, start)]
-                try:
+            try:
+                for symbol in (underlying, stable):
+                    rounds = [Round(*entry) for entry in await follower.rounds(symbol, start)]
                     averages.append(average(rounds, follower.feeds[symbol][1], start, expiry))
-                except MarkError as error:
-                    log.warning("settlement.no_price", underlying=underlying, expiry=expiry, reason=str(error))
-                    return False
+            except (MarkError, RpcError, RpcUnavailable) as error:
+                # The chain is followed all the same; the next look tries again.
+                log.warning("settlement.no_price", underlying=underlying, expiry=expiry, reason=str(error))
+                return False
             self.settlements[(underlying, expiry)] = settlement_price(*averages)
             self._unsettled.discard((underlying, expiry))
         return bool(due)
