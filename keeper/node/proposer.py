@@ -136,7 +136,12 @@ class Proposer:
         known = attestor.journal.entries()
         carried = unapplied(known, world)
         newest = newest_offsets(known) * profile.epoch_seconds
+        epoch, latest = timestamp // profile.epoch_seconds, self._batches.latest
         if self._view.late() or timestamp - newest < profile.cycle_seconds:
+            return carried
+        if latest is not None and latest.content.batch.epoch < epoch - 1:
+            # What the epoch before proposed some may have signed: another cycle beside theirs, of the same accounts,
+            # and neither finds a quorum before it lapses.
             return carried
         pending = with_pending(world, carried, attestor.listing)
         reports = reports_at(pending, marks, attestor.model, attestor.listing)
@@ -145,7 +150,7 @@ class Proposer:
             return carried  # what is being closed now changes what there is to offset, and legs are more urgent
         books = Books.at(world, known, marks, attestor.model, attestor.listing, deficits)
         fresh = list(carried)
-        for cycle in books.next_cycles(timestamp // profile.epoch_seconds, terms_of(profile)):
+        for cycle in books.next_cycles(epoch, terms_of(profile)):
             log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))
             fresh += cycle.entries
         return fresh
