@@ -173,6 +173,9 @@ class Attestor:
         known = self.journal.entries()
         missing = missing_entries(content.settlements, known, world)
         if missing:
+            # Who knows other entries than we is not signed for, but listened to: else two halves wait for each other.
+            if not self.cycle_faults(content.settlements, content.prices, world, content.batch.epoch):
+                self.journal.add_entries(content.settlements)
             raise Refused(
                 "missing_entries",
                 f"{len(missing)} settlement entries that are signed and not final are not in the batch",
