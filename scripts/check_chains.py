@@ -76,6 +76,11 @@ def incomplete(replays: Mapping[int, Replay]) -> list[int]:
 # --- reading a chain -------------------------------------------------------------------------------------------------
 
 
+def _place(log: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Block, transaction and log: a transaction's logs stay together whatever a provider counts logs from."""
+    return int(log["blockNumber"], 16), int(log["transactionIndex"], 16), int(log["logIndex"], 16)
+
+
 async def read_logs(rpc: Rpc, chain: ChainDeployment, last: int) -> list[Log]:
     """Every log of the protocol's contracts, and every transfer of a listed token, up to block `last`, in order."""
     contracts = chain.contracts
@@ -90,7 +95,7 @@ async def read_logs(rpc: Rpc, chain: ChainDeployment, last: int) -> list[Log]:
         within = {"fromBlock": hex(first), "toBlock": hex(min(last, first + RANGE - 1))}
         for logs in await rpc.batch([("eth_getLogs", [{**wanted, **within}]) for wanted in filters]):
             found += logs
-    return sorted(found, key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
+    return sorted(found, key=_place)
 
 
 def replayed(

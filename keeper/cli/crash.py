@@ -34,7 +34,7 @@ def crash(
     keep: Annotated[bool, typer.Option("--keep", help="Leave chains and nodes running.")] = False,
     state: StateOption = FOLDER,
 ) -> None:
-    """Start three chains and five nodes, let prices crash and recover, and say what became of every account.
+    """Start three chains and six nodes, let prices crash and recover, and say what became of every account.
 
     Exit code 0 only if every account ended healthy, closed or absorbed, and every block of every chain holds.
 

@@ -20,6 +20,8 @@ from keeper.state.batch import UNIT
 from keeper.state.ids import AssetId, Kind, is_token, perpetual, token_id
 from keeper.state.world import MarginAccount
 
+pytestmark = pytest.mark.timeout(400)  # every example prices its options some hundred times
+
 ACCOUNT = MarginAccount(OWNER, (A, B, C))
 COLLATERAL = token_id(A, WETH)
 
@@ -65,7 +67,6 @@ def test_who_is_liquidatable_already_has_todays_price() -> None:
     assert (found.below, found.above) == (3_000, 3_000)
 
 
-@pytest.mark.timeout(400)  # every example prices its options some hundred times
 @settings(max_examples=25, deadline=None)
 @given(books, st.floats(1.05, 3.0))
 def test_at_the_liquidation_price_equity_meets_maintenance_margin(sizes: dict[int, float], room: float) -> None:

@@ -242,8 +242,8 @@ def test_sequence_14_requests_that_the_owner_never_signed_take_no_place(tmp_path
         with pytest.raises(RequestError, match="signed by 0x"):
             check_item(item, deployment)
     chains = Chains().cash(OWNER, A, 100)
-    # Were they counted, thirteen withdrawals of 10 would leave nothing of 100.
-    refused(withdraw(95), forged, chains.context(), "insufficient_free_margin")
+    # Were they counted, thirteen withdrawals of 10 would leave no place for another act.
+    refused(withdraw(95), forged, chains.context(), "too_many_live")
     granted(withdraw(95), [], chains.context())
 
 

@@ -37,7 +37,7 @@ CAPITAL = 1_500
 FUND_CAPITAL = 300
 """USD of the fund on every chain, for each account."""
 PROFILE = Profile(epoch_seconds=4, cycle_seconds=40, least_transfer=1_000 * UNIT, least_offset=500 * UNIT)
-"""Eight nodes share a small machine: twice the time for a batch, and cash is offset where it is worth it."""
+"""Six nodes share a small machine: twice the time for a batch, and cash is offset where it is worth it."""
 CHECKER = ROOT / "scripts" / "check_chains.py"
 
 _READY_SECONDS = 90
