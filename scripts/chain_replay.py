@@ -47,6 +47,8 @@ class Closing:
     sizes: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
     balances: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
     funding: Counter[bytes] = field(default_factory=Counter)
+    said: tuple[bytes, bytes, bytes, int, int, Counter[bytes]] | None = None
+    """What Liquidated or Deleveraged says: account, asset, taker, size, price, and what is paid beside it."""
 
 
 @dataclass
@@ -86,9 +88,9 @@ class Replay:
         """Apply a block's logs, in order, and check what must hold after it. Raises Violation."""
         self._touched.clear()
         for _, group in groupby(logs, key=lambda log: log["transactionHash"]):
-            self._closing = None
             for log in group:
                 self._apply(number, log)
+            self._finish(number)
         if number >= self.first_block:
             self._check(number)
 
@@ -163,8 +165,15 @@ class Replay:
         self.arrived += _word(data, 0)
         self.lost_to_bridge += _word(data, 0) - _word(data, 1)
 
-    def _on_ClosedSet(self, _: int, __: list[bytes], ___: bytes, ____: Log) -> None:  # noqa: N802
+    def _on_ClosedSet(self, number: int, __: list[bytes], ___: bytes, ____: Log) -> None:  # noqa: N802
+        self._finish(number)
         self._closing = Closing()
+
+    def _finish(self, number: int) -> None:
+        """A closing is judged when all of it is there: the event that names it stands before what it changes."""
+        if self._closing is not None and self._closing.said is not None:
+            self._conserved(number, self._closing, *self._closing.said)
+        self._closing = None
 
     def _on_Liquidated(self, number: int, topics: list[bytes], data: bytes, _: Log) -> None:  # noqa: N802
         """The account pays the flat fee and the concession, the taker passes a share of that on to the fund."""
@@ -177,20 +186,33 @@ class Replay:
         fees: Counter[bytes] = Counter({account: -flat})
         fees[taker] += flat - to_fund
         fees[FUND] += to_fund
-        self._conserved(number, account, asset, taker, size, price, fees)
+        self._say(number, account, asset, taker, size, price, fees)
 
     def _on_Deleveraged(self, number: int, topics: list[bytes], data: bytes, _: Log) -> None:  # noqa: N802
         account, asset, counterparty = topics[1:]
-        self._conserved(number, account, asset, counterparty, _signed(data, 0), _word(data, 1), Counter())
+        self._say(number, account, asset, counterparty, _signed(data, 0), _word(data, 1), Counter())
 
-    def _conserved(
+    def _say(
         self, number: int, account: bytes, asset: bytes, taker: bytes, size: int, price: int, fees: Counter[bytes]
     ) -> None:
-        """CM-42: every account's cash and holdings changed by exactly what the event says, funding apart."""
-        closing, self._closing = self._closing, None
-        name = f"0x{account.hex()}, asset 0x{asset.hex()}"
-        if closing is None:
+        if self._closing is None:
+            name = f"0x{account.hex()}, asset 0x{asset.hex()}"
             raise self._violation("CM-42", number, f"{name} is closed without a ClosedSet")
+        self._closing.said = (account, asset, taker, size, price, fees)
+
+    def _conserved(
+        self,
+        number: int,
+        closing: Closing,
+        account: bytes,
+        asset: bytes,
+        taker: bytes,
+        size: int,
+        price: int,
+        fees: Counter[bytes],
+    ) -> None:
+        """CM-42: every account's cash and holdings changed by exactly what the event says, funding apart."""
+        name = f"0x{account.hex()}, asset 0x{asset.hex()}"
         value, rest = divmod(abs(size) * price, UNIT)
         buyer, seller = (taker, account) if size < 0 else (account, taker)
         cash: Counter[bytes] = Counter(fees)
