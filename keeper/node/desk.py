@@ -7,6 +7,7 @@ itself. So two requests for one margin never split the quorum for long; where th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -22,6 +23,9 @@ from .attestor import Attestor, Refused
 from .peers import PeerRefused, Peers, PeerUnavailable, live_items, signed_by
 
 log = structlog.get_logger()
+
+_ROUNDS = 3
+"""How often the attestors are asked for one request, where their refusals name items that were missing."""
 
 
 class PermitDesk:
@@ -58,15 +62,43 @@ class PermitDesk:
             return await self._collect(item)
 
     async def _collect(self, item: PermitItem) -> dict[str, Any]:
-        attestor = self._attestor
+        """Collect the quorum; once more with what a refusal named, where items were missing in the list.
+
+        A request that only reached some would be live there until its deadline, and whoever sends another one instead
+        finds the margin taken. The same item again costs nothing: it is judged without itself.
+        """
         told = await self._learn(item)
+        signatures: dict[Address, bytes] = {}
+        refusals: list[dict[str, Any]] = []
+        for _ in range(_ROUNDS):
+            try:
+                signatures, refusals = await self._round(item, told)
+            except Refused as refused:
+                if not signatures:
+                    raise
+                # Beside what the others know we would not sign it either; but it was signed.
+                own = "0x" + self._attestor.signer.address.hex()
+                refusals.append({**refused.details, "attestor": own, "code": refused.code, "message": refused.message})
+                break
+            if len(signatures) >= self._attestor.deployment.threshold:
+                return _signed(item, permit_digest(self._attestor.deployment, item), signatures)
+            found = self._adopt_missing(refusals)
+            if not found:
+                break
+            log.info("permit.missing_items", count=len(found), signatures=len(signatures))
+            told += _of_owners(found, item)
+        raise self._no_quorum(item, len(signatures), refusals)
+
+    async def _round(self, item: PermitItem, told: list[LiveItem]) -> tuple[dict[Address, bytes], list[dict[str, Any]]]:
+        """Ask every attestor once: the signatures, ours with them, and the refusals."""
+        attestor = self._attestor
         known = {other.key: other for other in (*told, *attestor.live_beside(item.accounts))}
-        listed: list[LiveItem] = [other for key, other in known.items() if key != item.key]
+        listed = tuple(other for key, other in known.items() if key != item.key)
         digest = permit_digest(attestor.deployment, item)
         own = await attestor.sign_permit(item, listed)
         signatures: dict[Address, bytes] = {attestor.signer.address: own}
         refusals: list[dict[str, Any]] = []
-        proposal = PermitProposal(item, tuple(listed), own)
+        proposal = PermitProposal(item, listed, own)
         answers = await self._peers.gather(lambda peer: self._peers.sign_permit(peer, proposal))
         for peer, answer in answers.items():
             if isinstance(answer, PeerRefused):
@@ -75,26 +107,21 @@ class PermitDesk:
                 refusals.append({"attestor": "0x" + peer.hex(), "code": "unavailable", "message": str(answer)})
             elif signed_by(digest, answer, peer):
                 signatures[peer] = answer
-        threshold = attestor.deployment.threshold
-        if len(signatures) < threshold:
-            self._adopt_missing(refusals)
-            first = next((r for r in refusals if r["code"] != "unavailable"), None)
-            figures = {k: v for k, v in (first or {}).items() if k in ("free", "asked", "live")}
-            raise Refused(
-                "no_quorum" if first is None else first["code"],
-                f"{len(signatures)} of {threshold} attestors signed"
-                + ("" if first is None else f"; {first['message']}")
-                + f"; what was signed expires at {item.permit.deadline}",
-                refusals=refusals,
-                **figures,
-            )
-        log.info("permit.signed", action=type(item.action).__name__, chain=item.chain_id, signatures=len(signatures))
-        return {
-            "item": to_json(item),
-            "digest": "0x" + digest.hex(),
-            "signatures": "0x" + join_signatures(digest, signatures).hex(),
-            "signers": ["0x" + signer.hex() for signer in sorted(signatures)],
-        }
+        return signatures, refusals
+
+    def _no_quorum(self, item: PermitItem, signed: int, refusals: list[dict[str, Any]]) -> Refused:
+        told = [refusal for refusal in refusals if refusal["code"] != "unavailable"]
+        # What is missing is ours to learn; any other reason is the owner's to know.
+        first = next((r for r in told if r["code"] != "missing_items"), told[0] if told else None)
+        figures = {k: v for k, v in (first or {}).items() if k in ("free", "asked", "live")}
+        return Refused(
+            "no_quorum" if first is None else first["code"],
+            f"{signed} of {self._attestor.deployment.threshold} attestors signed"
+            + ("" if first is None else f"; {first['message']}")
+            + f"; what was signed expires at {item.permit.deadline}",
+            refusals=refusals,
+            **figures,
+        )
 
     async def _learn(self, item: PermitItem) -> list[LiveItem]:
         """Adopt what other attestors know on the owners' accounts, and return all that they name.
@@ -103,7 +130,6 @@ class PermitDesk:
         they would miss it. Every signer judges what lives at its own.
         """
         told: list[LiveItem] = []
-        owners = {owner_of(account) for account in item.accounts}
         for peer, answer in (await self._peers.gather(lambda peer: self._peers.live(peer, item.accounts))).items():
             if isinstance(answer, PeerUnavailable | PeerRefused):
                 continue
@@ -112,13 +138,35 @@ class PermitDesk:
             except Refused as refusal:
                 log.warning("peer.bad_list", peer="0x" + peer.hex(), reason=refusal.message)
             else:
-                told += (other for other in answer if owners & {owner_of(account) for account in other.accounts})
+                told += _of_owners(answer, item)
         return told
 
-    def _adopt_missing(self, refusals: list[dict[str, Any]]) -> None:
+    def _adopt_missing(self, refusals: list[dict[str, Any]]) -> list[LiveItem]:
+        """Adopt what refusals say is missing in our list, and return it."""
+        found: list[LiveItem] = []
         for refusal in refusals:
             if refusal["code"] == "missing_items":
                 try:
-                    self._attestor.adopt(live_items(refusal.pop("items", [])))
+                    items = live_items(refusal.pop("items", []))
+                    self._attestor.adopt(items)
                 except (Refused, ValueError) as error:
                     log.warning("peer.bad_list", peer=refusal["attestor"], reason=str(error))
+                else:
+                    found += items
+        return found
+
+
+def _of_owners(items: Sequence[LiveItem], item: PermitItem) -> list[LiveItem]:
+    """Those on accounts of the item's owners: nobody may fill its list with anything else."""
+    owners = {owner_of(account) for account in item.accounts}
+    return [other for other in items if owners & {owner_of(account) for account in other.accounts}]
+
+
+def _signed(item: PermitItem, digest: bytes, signatures: dict[Address, bytes]) -> dict[str, Any]:
+    log.info("permit.signed", action=type(item.action).__name__, chain=item.chain_id, signatures=len(signatures))
+    return {
+        "item": to_json(item),
+        "digest": "0x" + digest.hex(),
+        "signatures": "0x" + join_signatures(digest, signatures).hex(),
+        "signers": ["0x" + signer.hex() for signer in sorted(signatures)],
+    }

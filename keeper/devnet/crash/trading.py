@@ -35,17 +35,18 @@ AT_ONCE = 8
 """Permits asked for at the same time: attestors judge them one after another anyway."""
 _DEADLINE_SECONDS = 240
 _MATCH_GAS = 900_000
-_ATTEMPTS = 4
+_ATTEMPTS = 12
 _WAIT_SECONDS = 1.0
 _TIMEOUT_SECONDS = 30.0
 
 
 class NotTraded(Exception):
-    """A deal that was refused; `code` names the rule, the message says why."""
+    """A deal that was refused; `code` names the rule, the message says why, `unsigned` that no attestor signed it."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, unsigned: bool = False) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.unsigned = unsigned
 
 
 @dataclass
@@ -88,11 +89,15 @@ class Desk:
         self.traded.seconds = time.monotonic() - began
 
     async def _made(self, members: Sequence[Member], deal: Deal, size: int, waiting: asyncio.Semaphore) -> None:
+        """Ask, and ask again with the same request where some may have signed it: until it is dead, another one finds
+        its margin taken. A smaller one is asked for only where nobody signed."""
         reason = ""
+        item: PermitItem | None = None
         for _ in range(_ATTEMPTS):
             try:
                 async with waiting:
-                    call = await self._permitted(members, deal, size)
+                    item = item or await self._request(members, deal, size)
+                    call = await self._permitted(deal.chain_id, item)
                 (receipt,) = await self._lanes[deal.chain_id].send([call])
                 if int(receipt["status"], 16) == 1:
                     self.traded.matches += 1
@@ -101,8 +106,10 @@ class Desk:
                 reason = f"the match reverted: {receipt['transactionHash']}"
             except NotTraded as refused:
                 reason = str(refused)
-                if refused.code == "insufficient_free_margin" and members[deal.taker].role != "hedged":
-                    size = smaller(size)
+                if refused.unsigned:
+                    item = None
+                if refused.unsigned and refused.code == "insufficient_free_margin":
+                    size = size if members[deal.taker].role == "hedged" else smaller(size)
             self.traded.retries.append(reason)
             await asyncio.sleep(_WAIT_SECONDS)
         taker = members[deal.taker]
@@ -111,9 +118,9 @@ class Desk:
             f"{deal.chain_id}: {reason}"
         )
 
-    async def _permitted(self, members: Sequence[Member], deal: Deal, size: int) -> Call:
-        """The match of a deal at the mark of the batch that its chain holds, ready to be sent."""
-        mark, proof = await self._mark(deal.chain_id, deal.asset)
+    async def _request(self, members: Sequence[Member], deal: Deal, size: int) -> PermitItem:
+        """A deal at the mark of the batch that its chain holds, with both owners' orders."""
+        mark, _ = await self._mark(deal.chain_id, deal.asset)
         block = await self._rpcs[deal.chain_id].call("eth_getBlockByNumber", ["latest", False])
         deadline = int(block["timestamp"], 16) + _DEADLINE_SECONDS
         parties = (members[deal.maker], members[deal.taker])
@@ -127,13 +134,20 @@ class Desk:
         )
         action = Trade(struct_hash(orders[0]), struct_hash(orders[1]), -size, mark.price)
         permit = permit_for(self.deployment, action, new_nonce(), deadline, orders)
-        answer = await self._permit(PermitItem(deal.chain_id, permit, action, signatures, orders))
+        return PermitItem(deal.chain_id, permit, action, signatures, orders)
+
+    async def _permitted(self, chain_id: int, item: PermitItem) -> Call:
+        """The match of a request that a quorum signs, with the mark as its chain holds it by then."""
+        answer = await self._permit(item)
         signed = from_json(PermitItem, answer["item"])
+        action = signed.action
+        assert isinstance(action, Trade)
+        mark, proof = await self._mark(chain_id, signed.orders[0].asset)
         match = (
-            to_abi(orders[0]),
-            signatures[0],
-            to_abi(orders[1]),
-            signatures[1],
+            to_abi(signed.orders[0]),
+            item.signatures[0],
+            to_abi(signed.orders[1]),
+            item.signatures[1],
             action.size,
             action.price,
             to_abi(mark),
@@ -141,7 +155,7 @@ class Desk:
             to_abi(signed.permit),
             bytes.fromhex(answer["signatures"][2:]),
         )
-        house = self.deployment.chains[deal.chain_id].contracts.clearing_house
+        house = self.deployment.chains[chain_id].contracts.clearing_house
         return Call(house, encode("ClearingHouse", "matchOrders", [match]), _MATCH_GAS)
 
     async def _mark(self, chain_id: int, asset: AssetId) -> tuple[MarkLeaf, list[bytes]]:
@@ -165,7 +179,8 @@ class Desk:
         except (httpx.HTTPError, orjson.JSONDecodeError) as error:
             raise NotTraded("no_answer", f"{url}: {error!r}") from None
         if response.status_code != httpx.codes.OK:
-            raise NotTraded(str(answer.get("code")), str(answer.get("message")))
+            # One attestor alone refuses before anybody else is asked; else it is said who refused.
+            raise NotTraded(str(answer.get("code")), str(answer.get("message")), unsigned="refusals" not in answer)
         return answer
 
 
