@@ -13,12 +13,13 @@ from fastapi.exceptions import RequestValidationError
 
 from keeper.attest.codec import CodecError
 from keeper.attest.merkle import MerkleError
-from keeper.attest.messages import BatchProposal, PermitProposal, QuorumBatch
+from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, QuorumBatch
 from keeper.attest.signatures import QuorumError
 from keeper.node.attestor import Refused
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
 from keeper.node.peers import PeerUnavailable
+from keeper.node.preview import refused_legs
 from keeper.node.view import NotReady
 from keeper.state.ids import IdError, parse_account_id
 from keeper.state.live import PermitItem
@@ -155,6 +156,11 @@ def _add_attestation(app: FastAPI, node: Node) -> None:
     async def attest_batch(request: Request) -> Response:
         proposal = from_json(BatchProposal, await _body(request))
         return json_response({"signature": "0x" + (await attestor.sign_proposed_batch(proposal)).hex()})
+
+    @app.post("/v1/attest/preview", include_in_schema=False)
+    async def attest_preview(request: Request) -> Response:
+        draft = from_json(BatchDraft, await _body(request))
+        return json_response({"refused": await refused_legs(attestor, draft)})
 
     @app.post("/v1/attest/permit", include_in_schema=False)
     async def attest_permit(request: Request) -> Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from keeper.state.live import LiveItem, PermitItem
 
 from .batch import BatchContent
+from .codec import keccak
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ class BatchProposal:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchDraft:
+    """What its proposer means to propose: nothing that can be posted. The signature is over `draft_digest`."""
+
+    content: BatchContent
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class QuorumBatch:
     """A batch with a quorum's signatures, concatenated in ascending order of signers."""
 
@@ -43,3 +52,8 @@ class PermitProposal:
     item: PermitItem
     listed: tuple[LiveItem, ...]
     signature: bytes
+
+
+def draft_digest(batch_digest: bytes) -> bytes:
+    """What the proposer of a draft signs, in 32 bytes; no digest of typed data begins like this."""
+    return keccak(b"draft of a margin batch" + batch_digest)

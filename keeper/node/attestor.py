@@ -85,6 +85,7 @@ class Attestor:
         self.observer = Observer(deployment, view, batches)
         self.signer = signer
         self._deciding = asyncio.Lock()
+        self._reported: tuple[object, list[AccountReport]] | None = None
 
     def proposer_of(self, epoch: int) -> Address:
         """Whose turn an epoch is: the attestors in ascending order, round robin."""
@@ -95,10 +96,14 @@ class Attestor:
     async def sign_proposed_batch(self, proposal: BatchProposal) -> bytes:
         """As `sign_batch`, for another attestor's proposal: its signature shows that the epoch is its turn."""
         epoch = proposal.content.batch.epoch
-        proposer = self._recover(batch_digest(self.deployment, proposal.content.batch), proposal.signature)
+        self.check_turn(epoch, batch_digest(self.deployment, proposal.content.batch), proposal.signature)
+        return await self.sign_batch(proposal.content)
+
+    def check_turn(self, epoch: int, digest: bytes, signature: bytes) -> None:
+        """Refuse what the proposer of an epoch did not sign."""
+        proposer = self._recover(digest, signature)
         if proposer != self.proposer_of(epoch):
             raise Refused("not_proposer", f"epoch {epoch} is not the turn of 0x{proposer.hex()}")
-        return await self.sign_batch(proposal.content)
 
     async def sign_batch(self, content: BatchContent) -> bytes:
         """Check a batch against this node's own chains, journal it, and sign it.
@@ -119,7 +124,7 @@ class Attestor:
             self._check_heads(content)
             self._check_inputs(content.inputs)
             plain, world = world, with_pending(world, content.settlements, self.listing)
-            reports = reports_at(world, content.prices, self.model, self.listing)
+            reports = self.reports(content, world)
             self._check_settlements(content, plain)
             faults = leaf_faults(content, reports, self.model, self.parameters.minimum_equity)
             if faults:
@@ -139,6 +144,16 @@ class Attestor:
             except (BatchConflict, EpochPassed, CutWentBack, PriceConflict) as error:
                 raise Refused("already_signed", str(error)) from None
             return self.signer.sign(digest)
+
+    def reports(self, content: BatchContent, world: World) -> list[AccountReport]:
+        """Every account of `world`, the holdings at the content's cut with its entries, at the content's marks.
+
+        The newest are remembered: a batch is previewed before it is proposed.
+        """
+        key = (content.cut, content.inputs, content.settlements)
+        if self._reported is None or self._reported[0] != key:
+            self._reported = (key, reports_at(world, content.prices, self.model, self.listing))
+        return self._reported[1]
 
     def _check_heads(self, content: BatchContent) -> None:
         own = {entry.chain_id: entry for entry in self.view.cut()}
@@ -242,7 +257,7 @@ class Attestor:
         late = self.view.late()
         if late:
             raise Refused("chain_late", "no leg is signed: " + "; ".join(entry.reason for entry in late))
-        fault = LegDesk(self, world, prices, reports, timestamp).fault(legs)
+        fault = next(LegDesk(self, world, prices, reports, timestamp).faults(legs), None)
         if fault is not None:
             raise Refused(fault.code, f"{fault.account}: {fault.faults[0]}", faults=fault.faults)
 

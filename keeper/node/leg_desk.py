@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,11 +32,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LegFault:
-    """Why an account's legs are not signed: the code of the refusal, the account in words, and all that is wrong."""
+    """Why an account's legs are not signed: the code of the refusal, the account in words, all that is wrong, and the
+    legs."""
 
     code: str
     account: str
     faults: list[str]
+    legs: tuple[LiquidationLeaf, ...] = ()
 
 
 class LegDesk:
@@ -176,8 +178,8 @@ class LegDesk:
 
     # --- checking --------------------------------------------------------------------------------------------------
 
-    def fault(self, legs: Sequence[LiquidationLeaf]) -> LegFault | None:
-        """The first account of which the legs are not as they must be; None where all are."""
+    def faults(self, legs: Sequence[LiquidationLeaf]) -> Iterator[LegFault]:
+        """Every account of which the legs are not as they must be, beside the legs of all others."""
         by_account: dict[MarginAccount, list[LiquidationLeaf]] = {}
         for leg in legs:
             account = component_of(self._setting.world, leg.account_id, leg.chain_id)
@@ -193,8 +195,7 @@ class LegDesk:
                 assert waterfall is not None
                 found = self._account_fault(account, planned, waterfall)
             if found is not None:
-                return found
-        return None
+                yield replace(found, legs=tuple(planned))
 
     def _inventory_fault(self, legs: Sequence[LiquidationLeaf]) -> LegFault | None:
         for leg in legs:

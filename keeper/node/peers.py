@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 import orjson
 
-from keeper.attest.messages import BatchProposal, PermitProposal, QuorumBatch
+from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, QuorumBatch
 from keeper.attest.signatures import SignatureError, recover
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -47,6 +47,14 @@ class Peers:
 
     async def sign_batch(self, peer: Address, proposal: BatchProposal) -> bytes:
         return _signature(peer, await self._post(peer, "/v1/attest/batch", to_json(proposal)))
+
+    async def preview(self, peer: Address, draft: BatchDraft) -> set[int]:
+        """The legs of a draft, by number, that a peer would not sign."""
+        answer = await self._post(peer, "/v1/attest/preview", to_json(draft))
+        refused = answer.get("refused")
+        if not isinstance(refused, list) or not all(isinstance(number, int) for number in refused):
+            raise PeerUnavailable(f"0x{peer.hex()}: no list of refused legs")
+        return set(refused)
 
     async def sign_permit(self, peer: Address, proposal: PermitProposal) -> bytes:
         return _signature(peer, await self._post(peer, "/v1/attest/permit", to_json(proposal)))

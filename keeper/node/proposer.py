@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at
-from keeper.attest.messages import BatchProposal, QuorumBatch, Stages
+from keeper.attest.batch import BatchContent, batch_digest, build_batch, due_accounts, reports_at, with_roots
+from keeper.attest.messages import BatchDraft, BatchProposal, QuorumBatch, Stages, draft_digest
 from keeper.attest.signatures import join_signatures
 from keeper.clearing.cycles import Books, newest_offsets, terms_of, with_pending
 from keeper.clearing.settlement import unapplied
@@ -22,6 +23,7 @@ from .attestor import Attestor, Refused
 from .batches import BatchBook
 from .leg_desk import LegDesk
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
+from .preview import agreed
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()
@@ -66,6 +68,8 @@ class Proposer:
             return None
         epoch = content.batch.epoch
         self._last_epoch = epoch
+        if content.legs and self._deployment.threshold > 1:
+            content = await self._agreed(content)
         evaluated = time.time()
         digest = batch_digest(self._deployment, content.batch)
         try:
@@ -106,6 +110,21 @@ class Proposer:
         )
         await self._peers.gather(lambda peer: self._peers.announce(peer, quorum))
         return quorum
+
+    async def _agreed(self, content: BatchContent) -> BatchContent:
+        """The batch without the legs that too few would sign."""
+        signature = self._attestor.signer.sign(draft_digest(batch_digest(self._deployment, content.batch)))
+        draft = BatchDraft(content, signature)
+        answers = await self._peers.gather(lambda peer: self._peers.preview(peer, draft))
+        refused = {
+            peer: answer for peer, answer in answers.items() if not isinstance(answer, PeerUnavailable | PeerRefused)
+        }
+        kept = agreed(len(content.legs), refused, self._deployment.threshold - 1)
+        if len(kept) == len(content.legs):
+            return content
+        log.info("legs.disputed", epoch=content.batch.epoch, legs=len(content.legs), kept=len(kept))
+        content = replace(content, legs=tuple(content.legs[number] for number in sorted(kept)))
+        return replace(content, batch=with_roots(content))
 
     def build(self) -> BatchContent:
         """The batch of this node's own cut and marks. Raises NotReady where there is nothing to build it from."""
