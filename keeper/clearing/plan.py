@@ -6,15 +6,15 @@ of them, alone or with others and with whatever else is live, in part or in full
 opposite legs shrink together or not at all.
 
 Greedy: in each step that position grows by a sixteenth of itself whose growth frees most initial margin for its cost,
-if the corners allow it; then every leg is cut back to the least that still restores. Collateral is sold where positions
-alone do not restore. An insolvent account is closed as far as its corners allow. Corners are first those without any
-live permit; a subset of permits that the result does not pass joins them, and the search begins again.
+if the corners allow it; then every leg is cut back to the least that still restores, first what frees least. Collateral
+is sold where positions alone do not restore. An insolvent account is closed as far as its corners allow. Corners are
+first those without any live permit; a subset of permits that the result does not pass joins them, and the search begins
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,14 +23,17 @@ from keeper.margin.valuation import EXACT
 from keeper.state.batch import UNIT
 from keeper.state.ids import is_token
 
+from .corners import Corners
 from .legs import Leg, Plan, smaller
 from .sale import LOT, SLACK, Offered, Sale, subset_rows
 
 _STEPS = 16
 _FINEST = 3
 """Steps are sixteenths of a position, of that, and so on: how often."""
-_PASSES = 4
-"""Cutting one leg may allow another to be cut further."""
+_SPARE = 0.9999
+"""Of concessions that a corner bounds: room for the slack of smaller legs, where what is left is linear in them."""
+_PASSES = 16
+"""Cutting one leg may allow another to be cut further: by less each time."""
 
 
 def plan_legs(sale: Sale) -> Plan:
@@ -146,7 +149,15 @@ class Search:
         sizes = self._steps_of(position, _STEPS)
         gains = self._gains([position], [sizes])[0]
         worse = np.flatnonzero(gains < max(other, 1e-12))
-        return sizes[: max(1, int(worse[0]))] if len(worse) else sizes
+        most = max(1, int(worse[0])) if len(worse) else len(sizes)
+        return sizes[: _first(most - 1, lambda k: self._would_restore(position, sizes[k])) + 1]
+
+    def _would_restore(self, position: Offered, size: int) -> bool:
+        """With a position of that size at its most concession, beside what was found."""
+        legs = [leg for leg in self.found if leg.position != position]
+        return self.restores(
+            [*legs, Leg(position, size, int(self.rates[position] * UNIT), self.sale.fee(position, size))]
+        )
 
     def _steps_of(self, position: Offered, count: int) -> list[int]:
         """The next sizes; what a live leg may close anyway is the first."""
@@ -205,7 +216,7 @@ class Search:
         for _ in range(_PASSES):
             before = by_position
             cut = self._cut if self.restores(list(before.values())) else self._useful
-            for position in self._dearest(self.sizes):
+            for position in self._idlest(before):
                 if position in by_position:
                     by_position = cut(by_position, position)
             if by_position == before:
@@ -248,6 +259,20 @@ class Search:
         changed = Leg(position, size, legs[position].concession, self.sale.fee(position, size))
         return list((legs | {position: changed}).values())
 
+    def _idlest(self, legs: dict[Offered, Leg]) -> list[Offered]:
+        """By what the last sixteenth of a leg brings nearer for each USD it costs, the least first: a run of steps does
+        not end where the account is restored, and another position may have been closed for more than it is worth."""
+        if self.sale.for_cash:
+            return self._dearest(self.sizes)
+        now = self.after({position: leg.size for position, leg in legs.items()})
+
+        def gain(leg: Leg) -> float:
+            part, position = leg.size / UNIT / _STEPS, leg.position
+            worse = float(self._required(now + part * self.rows[position])[0] - self._required(now)[0])
+            return (worse / part - self.drags[position]) / max(self.rates[position], 1e-12)
+
+        return sorted(legs, key=lambda p: (gain(legs[p]), p.chain_id, p.asset))
+
     def _dearest(self, sizes: dict[Offered, int]) -> list[Offered]:
         return sorted(sizes, key=lambda p: (-self.rates[p] * sizes[p], p.chain_id, p.asset))
 
@@ -269,7 +294,7 @@ class Search:
             for _ in range(32):
                 middle = (low + scale) / 2
                 low, scale = (middle, scale) if corners.hold(middle * rates) else (low, middle)
-            scale = low
+            scale = low if len(positions) == 1 else low * _SPARE
         return [Leg(p, sizes[p], int(scale * self.rates[p] * 1e6) * LOT, self.sale.fee(p, sizes[p])) for p in positions]
 
     def allows(self, legs: Sequence[Leg], active: Sequence[int] | None = None) -> bool:
@@ -355,29 +380,6 @@ class Search:
 
     def _required(self, vectors: Floats) -> tuple[Floats, Floats]:
         return self.sale.valuation.scenarios.requirements(vectors)
-
-
-@dataclass(frozen=True)
-class Corners:
-    """`left` is what concessions may cost in USD, by subset of permits and corner of the legs; `equity` what all of
-    them may together. A leg beside which another is live costs what the dearer of the two does."""
-
-    legs: Floats
-    left: Floats
-    filled: Floats
-    standing: Floats
-    equity: float
-
-    def hold(self, concessions: Floats) -> bool:
-        conceded = self._conceded(concessions)
-        return bool((self.left - self.legs @ conceded >= SLACK).all() and conceded.sum() <= self.equity)
-
-    def worst(self, concessions: Floats) -> int:
-        """The number of the subset of permits that has least left."""
-        return int((self.left - self.legs @ self._conceded(concessions)).min(axis=1).argmin())
-
-    def _conceded(self, concessions: Floats) -> Floats:
-        return np.asarray(self.filled * np.maximum(concessions, self.standing))
 
 
 def _first(count: int, holds: Callable[[int], bool]) -> int:

@@ -68,16 +68,19 @@ def cells(own: UnderlyingParameters, steps: int) -> list[Move]:
 
 
 def joint(parameters: MarginParameters, names: Sequence[str]) -> list[tuple[Move, ...]]:
-    """A move of every underlying per joint scenario: every cell at once, then sign patterns at the range with vol up.
+    """A move of every underlying per joint scenario: every cell at once, then sign patterns with vol up.
 
-    sign(u, r) = ± (−1)^popcount(r & u), r = 0 … 3. Each scenario once.
+    sign(u, r) = ± (−1)^popcount(r & u), r = 0 … 3, and on to as many as there are underlyings: of three all that there
+    are, and each two of any number move apart in some. Patterns of both signs are at `opposed` of the ranges: markets
+    that move together do not part by as much. Each scenario once.
     """
     own = [parameters.underlyings[name] for name in names]
     found = list(zip(*(cells(each, parameters.steps) for each in own), strict=True))
-    for r in range(4):
+    for r in range(max(4, 1 << (len(own) - 1).bit_length())):
         for sign in (1, -1):
             signs = [sign * (-1) ** (u & r).bit_count() for u in range(len(own))]
-            points = [s * each.largest_move for s, each in zip(signs, own, strict=True)]
+            share = _ONE if len(set(signs)) == 1 else parameters.opposed
+            points = [s * each.largest_move * share / _ONE for s, each in zip(signs, own, strict=True)]
             found.append(tuple(Move(p / _ONE, UP, name=percent(p) + ", vol up") for p in points))
     return list(dict.fromkeys(found))
 

@@ -122,10 +122,11 @@ class MarginParameters:
     """All that margins depend on beside holdings and marks.
 
     `steps` nodes lie on each side of the unmoved price; `correlation_break` (d) is the share of the requirement that
-    counts every underlying's worst case by itself; perpetual rates are of the netted notional per underlying, the
-    initial one on top of the maintenance one; `buffer` is the share of initial margin that must stay free after a
-    permit; `reducing_loss` the share of the initial margin relieved that a reducing act may lose against the mark;
-    `concession` the most a liquidation leg concedes, as a share of its standalone maintenance margin.
+    counts every underlying's worst case by itself; `opposed` the share of their ranges by which a joint scenario moves
+    underlyings against each other; perpetual rates are of the netted notional per underlying, the initial one on top of
+    the maintenance one; `buffer` is the share of initial margin that must stay free after a permit; `reducing_loss` the
+    share of the initial margin relieved that a reducing act may lose against the mark; `concession` the most a
+    liquidation leg concedes, as a share of its standalone maintenance margin.
     An account whose net cash is below −`cash_floor` for `cash_term` seconds has collateral sold; the floor is 0 where
     such accounts of a chain owe more than `cash_limit` together. `minimum_equity`, `cash_floor` and `cash_limit` in USD
     1e18, all rates in basis points. Without `returns` nothing is required for history.
@@ -135,6 +136,7 @@ class MarginParameters:
     underlyings: Mapping[str, UnderlyingParameters]
     steps: int = 4
     correlation_break: int = 5000
+    opposed: int = 5000
     initial_factor: int = 10_000
     maintenance_factor: int = 8000
     perpetual_maintenance: int = 200
@@ -156,7 +158,7 @@ class MarginParameters:
     span: SpanParameters | None = None
 
     def __post_init__(self) -> None:
-        for name in ("correlation_break", "maintenance_factor", "buffer", "reducing_loss", "concession"):
+        for name in ("correlation_break", "opposed", "maintenance_factor", "buffer", "reducing_loss", "concession"):
             if not 0 <= getattr(self, name) <= BASIS:
                 raise ParameterError(f"{name}: {getattr(self, name)} basis points, wanted 0 to {BASIS}")
         if self.initial_factor < self.maintenance_factor:

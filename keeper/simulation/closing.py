@@ -102,10 +102,10 @@ class _Search:
         return made
 
     def trim(self) -> None:
-        """Cut legs back to the least that still restores, the one that costs most first."""
+        """Cut legs back to the least that still restores, first what frees least for its cost at the margin."""
         rows = np.flatnonzero((self.closed > 0).any(axis=1))
         rows = rows[self.fine(rows, self.closed[rows])]
-        order = np.argsort(-self.closed[rows] * self.rate, axis=1, kind="stable")
+        order = np.argsort(self._last(rows), axis=1, kind="stable")
         for rank in range(order.shape[1]):
             cell = order[:, rank]
             mine = self.closed[rows, cell] > 0
@@ -122,6 +122,18 @@ class _Search:
                 enough = self.fine(at, without)
                 low, high = np.where(enough, low, middle), np.where(enough, middle, high)
             self.closed[at, leg] = high
+
+    def _last(self, rows: NDArray[np.intp]) -> Floats:
+        """What the last sixteenth of each leg frees for each USD that it costs; infinite where there is none."""
+        closed = self.closed[rows]
+        found = np.full(closed.shape, np.inf)
+        account, cell = np.nonzero(closed > 0)
+        sign, part = np.sign(self.size[rows]), closed[account, cell] / _STEPS
+        now = self.net[rows] - (sign * closed) @ self.unit
+        before = now[account] + (sign[account, cell] * part)[:, None] * self.unit[cell]
+        freed = self.need.of(before, self.prices)[0] - self.need.of(now, self.prices)[0][account]
+        found[account, cell] = freed / (part * self.rate[cell])
+        return found
 
     def fine(self, rows: NDArray[np.intp], closed: Floats) -> Bools:
         """Whether these closings are allowed and restore initial margin."""

