@@ -197,6 +197,8 @@ class Devnet:
     def reorg(self, chain_id: int, depth: int) -> None:
         """Replace the newest `depth` blocks by empty ones. Their transactions are dropped."""
         self.call(chain_id, "anvil_reorg", [depth, []])
+        # anvil's clock goes back to the last block that stays, and on from there: the chain would be late for ever.
+        self.call(chain_id, "evm_setTime", [int(time.time())])
 
     def set_price(self, asset: str, price: int, chain_ids: list[int] | None = None) -> None:
         """Set a feed on every chain, or on those named, to `price` (USD 1e8), and wait until it is mined."""

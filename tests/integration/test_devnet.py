@@ -144,6 +144,20 @@ def test_reorg_replaces_the_newest_blocks(devnet: Devnet) -> None:
     assert devnet.call(C, "eth_getBlockByNumber", [hex(number), False])["hash"] != replaced
 
 
+def test_a_reorg_leaves_the_chains_clock_as_it_was(devnet: Devnet) -> None:
+    """Found where several tests had replaced blocks of one chain: it was eleven seconds behind, and late for all."""
+    _until(lambda: _head(devnet, C) > devnet.deployment.chains[C].deploy_block + 16)
+    for _ in range(3):
+        devnet.reorg(C, 5)  # two and a half seconds each
+        number = _head(devnet, C)
+        _until(lambda number=number: _head(devnet, C) > number + 5)  # type: ignore[misc]
+    behind = {
+        chain_id: time.time() - int(devnet.call(chain_id, "eth_getBlockByNumber", ["latest", False])["timestamp"], 16)
+        for chain_id in (A, C)
+    }
+    assert behind[C] - behind[A] < 4, behind
+
+
 def test_finality_is_two_blocks_behind(devnet: Devnet) -> None:
     head, final = (
         int(devnet.call(C, "eth_getBlockByNumber", [tag, False])["number"], 16) for tag in ("latest", "finalized")
