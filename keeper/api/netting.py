@@ -87,6 +87,9 @@ class NettingRecorder:
                     await self.current()
                 except NotReady as reason:
                     log.info("netting.no_sample", epoch=sampled, reason=str(reason))
+                except Exception:
+                    # Figures are no reason for a keeper to stop: it would neither post nor settle nor liquidate.
+                    log.exception("netting.failed", epoch=sampled)
             await asyncio.sleep(max(_POLL_SECONDS, _PAUSE * (time.monotonic() - started)))
 
     @property

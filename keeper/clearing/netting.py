@@ -282,7 +282,7 @@ def _isolated(silos: Sequence[Sequence[Portfolio]], valuation: Valuation) -> lis
                 amounts.setdefault(asset, []).append((number, book.amount(asset)))
     total = [0] * len(silos)
     for row, asset in enumerate(valuation.assets):
-        for part in _parts(amounts[asset]):
+        for part in _parts(amounts.get(asset, ())):  # the fund may be the only one that holds an asset
             sizes = np.array([amount / UNIT for _, amount in part])
             initial, _ = valuation.scenarios.requirements(sizes[:, None] * valuation.pnl[row])
             for (number, _), requirement in zip(part, initial.tolist(), strict=True):

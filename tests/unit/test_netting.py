@@ -98,6 +98,12 @@ def test_reservations_are_no_part_of_what_netting_saves() -> None:
     assert figures(chains).margin == Requirements(usd(2_670), usd(2_670), usd(2_670))
 
 
+def test_what_the_fund_alone_holds_costs_nobody_margin() -> None:
+    """Found by a crash on the devnet: the fund had taken somebody's WETH, and the keeper stopped over its figures."""
+    chains = Chains().size(OWNER, A, 5).weth(FUND, B, 2)
+    assert figures(chains).margin == Requirements(usd(2_670), usd(2_670), usd(2_670))
+
+
 def test_the_funds_positions_are_exposure_and_require_no_margin() -> None:
     chains = Chains().size(OWNER, A, 5).size(FUND, A, -5)
     found = figures(chains)
