@@ -222,19 +222,26 @@ async def trade(
     signed = await taker.submit(PermitItem(chain_id, permit, action, signatures, orders))
     proof = await taker.get(f"/v1/marks/0x{asset.hex()}/proof?chain={chain_id}")
     mark = from_json(MarkLeaf, proof["leaf"])
+    data = match_data(signed, mark, [bytes.fromhex(node[2:]) for node in proof["proof"]])
+    return await taker.send(chain_id, "match", deployment.chains[chain_id].contracts.clearing_house, data)
+
+
+def match_data(signed: Signed, mark: MarkLeaf, proof: Sequence[bytes]) -> bytes:
+    """Calldata of the match that a permit for a trade permits; `proof` is of the mark against the chain's batch."""
+    (maker, taker), signatures, action = signed.item.orders, signed.item.signatures, signed.item.action
+    assert isinstance(action, Trade)
     match = (
-        to_abi(orders[0]),
+        to_abi(maker),
         signatures[0],
-        to_abi(orders[1]),
+        to_abi(taker),
         signatures[1],
         action.size,
         action.price,
         to_abi(mark),
-        [bytes.fromhex(node[2:]) for node in proof["proof"]],
+        list(proof),
         *signed.calldata,
     )
-    house = deployment.chains[chain_id].contracts.clearing_house
-    return await taker.send(chain_id, "match", house, encode("ClearingHouse", "matchOrders", [match]))
+    return encode("ClearingHouse", "matchOrders", [match])
 
 
 def new_nonce() -> int:

@@ -37,18 +37,6 @@ STRANGER = "0x" + "5a" * 20
 _USERS = iter(range(30, 40))
 
 
-@pytest.fixture(scope="module")
-def cluster(devnet: Devnet) -> Iterator[Cluster]:
-    with Cluster.up(devnet.folder) as running:
-        _until_ready(running)
-        with httpx.Client(base_url=running.keeper.url, timeout=5.0, trust_env=False) as client:
-            for _ in range(120):
-                if all(c["postedEpoch"] >= 0 for c in client.get("/v1/status").json()["chains"].values()):
-                    break
-                signal.sigtimedwait([], 0.25)
-        yield running
-
-
 @pytest.fixture
 def http(cluster: Cluster) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=cluster.keeper.url, timeout=10.0, trust_env=False) as client:
@@ -56,12 +44,9 @@ def http(cluster: Cluster) -> Iterator[httpx.Client]:
 
 
 @pytest_asyncio.fixture
-async def owner(devnet: Devnet, cluster: Cluster) -> AsyncIterator[Wallet]:
+async def owner(devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]) -> AsyncIterator[Wallet]:
     """1,000 USDC on A, linked to B and C, in the batches that the chains hold."""
     async with AsyncExitStack() as open_:
-        rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
-        for rpc in rpcs.values():
-            open_.push_async_callback(rpc.aclose)
         wallet = Wallet(next(_USERS), devnet.deployment, rpcs, cluster.keeper.url)
         open_.push_async_callback(wallet.aclose)
         await wallet.deposit(A, "USDC", 1_000 * USDC, [B, C])

@@ -43,19 +43,10 @@ _USERS = iter(range(12, 30))
 
 
 @pytest_asyncio.fixture
-async def panel(devnet: Devnet, tmp_path: Path) -> AsyncIterator[Panel]:
-    async with Panel(devnet.deployment, tmp_path) as panel:
-        yield panel
-
-
-@pytest_asyncio.fixture
-async def owner(devnet: Devnet) -> AsyncIterator[Wallet]:
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
+async def owner(devnet: Devnet, rpcs: dict[int, Rpc]) -> AsyncIterator[Wallet]:
     wallet = Wallet(next(_USERS), devnet.deployment, rpcs, "http://nobody.invalid")
     yield wallet
     await wallet.aclose()
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 async def _funded(panel: Panel, owner: Wallet, usdc: int = 1_000) -> None:

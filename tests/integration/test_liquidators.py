@@ -69,17 +69,8 @@ class PanelPermits(PermitClient):
 
 
 @pytest_asyncio.fixture
-async def panel(devnet: Devnet, tmp_path: Path) -> AsyncIterator[Panel]:
-    async with Panel(devnet.deployment, tmp_path) as panel:
-        yield panel
-
-
-@pytest_asyncio.fixture
-async def wallets(devnet: Devnet) -> AsyncIterator[Callable[[], Wallet]]:
+async def wallets(devnet: Devnet, rpcs: dict[int, Rpc]) -> AsyncIterator[Callable[[], Wallet]]:
     async with AsyncExitStack() as open_:
-        rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
-        for rpc in rpcs.values():
-            open_.push_async_callback(rpc.aclose)
 
         def new() -> Wallet:
             wallet = Wallet(next(_USERS), devnet.deployment, rpcs, "http://nobody.invalid")

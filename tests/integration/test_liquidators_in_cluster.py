@@ -29,7 +29,9 @@ ETH = perpetual("ETH")
 _USERS = range(92, 96)
 
 
-async def test_cm42_two_liquidators_in_a_cluster_close_failed_accounts_once_and_neither_loses(devnet: Devnet) -> None:
+async def test_cm42_two_liquidators_in_a_cluster_close_failed_accounts_once_and_neither_loses(
+    devnet: Devnet, rpcs: dict[int, Rpc]
+) -> None:
     """CM-40, CM-42: two nodes beside each other on one devnet; three accounts fail at once. What the chain logged adds
     up to what the accounts lost of their positions, and either bidder is worth no less than what it put in."""
     cluster = await asyncio.to_thread(Cluster.up, devnet.folder, liquidators=2)
@@ -37,9 +39,6 @@ async def test_cm42_two_liquidators_in_a_cluster_close_failed_accounts_once_and_
     async with AsyncExitStack() as open_:
         open_.callback(cluster.down)
         open_.callback(_restore, devnet, start)
-        rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
-        for rpc in rpcs.values():
-            open_.push_async_callback(rpc.aclose)
         http = await open_.enter_async_context(httpx.AsyncClient(timeout=5.0, trust_env=False))
 
         def wallet(index: int) -> Wallet:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +32,10 @@ PRICE = 3_000 * UNIT
 _USERS = iter(range(78, 80))
 
 
-@pytest.fixture(scope="module")
-def cluster(devnet: Devnet) -> Iterator[Cluster]:
-    with Cluster.up(devnet.folder) as running:
-        with httpx.Client(base_url=running.keeper.url, timeout=5.0, trust_env=False) as client:
-            for _ in range(240):
-                if client.get("/ready").status_code == 200:
-                    break
-                signal.sigtimedwait([], 0.25)
-        yield running
-
-
 @pytest_asyncio.fixture
-async def wallets(devnet: Devnet, cluster: Cluster) -> AsyncIterator[tuple[Wallet, Wallet]]:
+async def wallets(devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]) -> AsyncIterator[tuple[Wallet, Wallet]]:
     """Two owners, linked on A and B, with 5,000 USDC on each of them."""
     async with AsyncExitStack() as open_:
-        rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
-        for rpc in rpcs.values():
-            open_.push_async_callback(rpc.aclose)
         found = []
         for _ in range(2):
             wallet = Wallet(next(_USERS), devnet.deployment, rpcs, cluster.keeper.url)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,15 +31,8 @@ _USERS = iter(range(80, 84))
 
 
 @pytest_asyncio.fixture
-async def panel(devnet: Devnet, tmp_path: Path) -> AsyncIterator[Panel]:
-    async with Panel(devnet.deployment, tmp_path) as panel:
-        yield panel
-
-
-@pytest_asyncio.fixture
-async def debtor(devnet: Devnet, panel: Panel) -> AsyncIterator[Wallet]:
+async def debtor(devnet: Devnet, panel: Panel, rpcs: dict[int, Rpc]) -> AsyncIterator[Wallet]:
     """1,000 of cash on A; −300 on C, where a lender has claimed what was reserved for it. Final everywhere."""
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
     wallet = Wallet(next(_USERS), devnet.deployment, rpcs, "http://nobody.invalid")
     await wallet.deposit(A, "USDC", 1_000 * 10**6, (C,))
     await panel.look_until(wallet.last_block, A)
@@ -62,8 +54,6 @@ async def debtor(devnet: Devnet, panel: Panel) -> AsyncIterator[Wallet]:
     await panel.look_until(wallet.last_block, C)
     yield wallet
     await wallet.aclose()
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 def of(content: BatchContent, account: AccountId) -> list[SettlementLeaf]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -39,19 +38,10 @@ _CYCLES = iter(range(1, 1000))
 
 
 @pytest_asyncio.fixture
-async def panel(devnet: Devnet, tmp_path: Path) -> AsyncIterator[Panel]:
-    async with Panel(devnet.deployment, tmp_path) as panel:
-        yield panel
-
-
-@pytest_asyncio.fixture
-async def owner(devnet: Devnet) -> AsyncIterator[Wallet]:
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
+async def owner(devnet: Devnet, rpcs: dict[int, Rpc]) -> AsyncIterator[Wallet]:
     wallet = Wallet(next(_USERS), devnet.deployment, rpcs, "http://nobody.invalid")
     yield wallet
     await wallet.aclose()
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 @pytest_asyncio.fixture(params=[0])
@@ -137,10 +127,9 @@ async def newest(devnet: Devnet, rpc: Rpc, chain_id: int, count: int = 1) -> lis
 
 @pytest.mark.cm(30)
 async def test_cm30_a_settlement_ships_to_another_vault(
-    devnet: Devnet, panel: Panel, owner: Wallet, iris: Iris
+    devnet: Devnet, panel: Panel, owner: Wallet, iris: Iris, rpcs: dict[int, Rpc]
 ) -> None:
     """CM-30 holds at every step: before, while the tokens are on their way, and when they have arrived."""
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
     await owner.deposit(A, "USDC", 1_000 * USDC)
     before = {chain: await Books.of(devnet, rpcs, chain) for chain in (A, B)}
     cycle, account = next(_CYCLES), owner.account()
@@ -182,15 +171,12 @@ async def test_cm30_a_settlement_ships_to_another_vault(
 
     with pytest.raises(TransactionReverted, match="NonceUsed"):
         await owner.send(B, "receiveMessage", bridge, attested.completion)
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 @pytest.mark.parametrize("iris", [5], indirect=True)
 async def test_one_transaction_ships_to_two_chains_and_the_fund_pays_the_fees(
-    devnet: Devnet, panel: Panel, owner: Wallet, iris: Iris
+    devnet: Devnet, panel: Panel, owner: Wallet, iris: Iris, rpcs: dict[int, Rpc]
 ) -> None:
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
     await owner.deposit(A, "USDC", 5_000 * USDC)
     before = {chain: await Books.of(devnet, rpcs, chain) for chain in (A, B, C)}
     cycle, account = next(_CYCLES), owner.account()
@@ -224,8 +210,6 @@ async def test_one_transaction_ships_to_two_chains_and_the_fund_pays_the_fees(
         assert after.claims == before[chain_id].claims
         assert after.fund == before[chain_id].fund - fee
         assert after.held == before[chain_id].held + attested.burn.amount * 10**12 - fee
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 async def test_attestations_wait_for_finality(devnet: Devnet, owner: Wallet, iris: Iris) -> None:

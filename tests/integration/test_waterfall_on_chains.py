@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +19,7 @@ from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.chain.transactions import TransactionReverted
 from keeper.clearing.waterfall import rung_of
-from keeper.devnet.wallet import Wallet, new_nonce
+from keeper.devnet.wallet import Wallet, match_data, new_nonce
 from keeper.state.actions import Trade
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import FUND, AccountId, perpetual
@@ -39,20 +38,11 @@ _USERS = range(7, 11)
 
 
 @pytest_asyncio.fixture
-async def panel(devnet: Devnet, tmp_path: Path) -> AsyncIterator[Panel]:
-    async with Panel(devnet.deployment, tmp_path) as panel:
-        yield panel
-
-
-@pytest_asyncio.fixture
-async def wallets(devnet: Devnet) -> AsyncIterator[list[Wallet]]:
-    rpcs = {chain_id: Rpc(chain.rpc, timeout=10.0) for chain_id, chain in devnet.deployment.chains.items()}
+async def wallets(devnet: Devnet, rpcs: dict[int, Rpc]) -> AsyncIterator[list[Wallet]]:
     wallets = [Wallet(index, devnet.deployment, rpcs, "http://nobody.invalid") for index in _USERS]
     yield wallets
     for wallet in wallets:
         await wallet.aclose()
-    for rpc in rpcs.values():
-        await rpc.aclose()
 
 
 async def _post(wallet: Wallet, chain_id: int, quorum: QuorumBatch) -> None:
@@ -75,12 +65,8 @@ async def _buy(panel: Panel, seller: Wallet, buyer: Wallet, chain_id: int, size:
     await panel.look()
     signed, refusals = await panel.permit(PermitItem(chain_id, permit, action, signatures, orders))
     assert signed is not None, refusals
-    match = (
-        *(to_abi(orders[0]), signatures[0], to_abi(orders[1]), signatures[1], action.size, action.price),
-        *(to_abi(mark), quorum.content.mark_tree.proof(mark), *signed.calldata),
-    )
     house = buyer.deployment.chains[chain_id].contracts.clearing_house
-    await buyer.send(chain_id, "match", house, encode("ClearingHouse", "matchOrders", [match]))
+    await buyer.send(chain_id, "match", house, match_data(signed, mark, quorum.content.mark_tree.proof(mark)))
 
 
 async def _deleverage(wallet: Wallet, quorum: QuorumBatch, leaf: LiquidationLeaf) -> None:

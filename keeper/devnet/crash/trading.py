@@ -11,14 +11,13 @@ from typing import Any
 import httpx
 import orjson
 
-from keeper.attest.codec import struct_hash, to_abi
+from keeper.attest.codec import struct_hash
 from keeper.attest.requests import order_digest, permit_for
 from keeper.attest.signatures import sign_digest
-from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.devnet.chains import account
 from keeper.devnet.processes import DevnetError
-from keeper.devnet.wallet import new_nonce
+from keeper.devnet.wallet import Signed, match_data, new_nonce
 from keeper.state.actions import Order, Trade
 from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
@@ -139,24 +138,10 @@ class Desk:
     async def _permitted(self, chain_id: int, item: PermitItem) -> Call:
         """The match of a request that a quorum signs, with the mark as its chain holds it by then."""
         answer = await self._permit(item)
-        signed = from_json(PermitItem, answer["item"])
-        action = signed.action
-        assert isinstance(action, Trade)
-        mark, proof = await self._mark(chain_id, signed.orders[0].asset)
-        match = (
-            to_abi(signed.orders[0]),
-            item.signatures[0],
-            to_abi(signed.orders[1]),
-            item.signatures[1],
-            action.size,
-            action.price,
-            to_abi(mark),
-            proof,
-            to_abi(signed.permit),
-            bytes.fromhex(answer["signatures"][2:]),
-        )
+        signed = Signed(from_json(PermitItem, answer["item"]), bytes.fromhex(answer["signatures"][2:]))
+        mark, proof = await self._mark(chain_id, item.orders[0].asset)
         house = self.deployment.chains[chain_id].contracts.clearing_house
-        return Call(house, encode("ClearingHouse", "matchOrders", [match]), _MATCH_GAS)
+        return Call(house, match_data(signed, mark, proof), _MATCH_GAS)
 
     async def _mark(self, chain_id: int, asset: AssetId) -> tuple[MarkLeaf, list[bytes]]:
         answer = await self._ask("GET", f"{self._keeper}/v1/marks/0x{asset.hex()}/proof?chain={chain_id}")
