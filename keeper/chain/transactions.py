@@ -87,8 +87,12 @@ class Sender:
         with understood(self._rpc):
             await self._call("eth_call", [self._body(to, data), "latest"])
 
-    async def send(self, to: bytes, data: bytes) -> Receipt:
+    async def send(self, to: bytes, data: bytes, *, contested: bool = False) -> Receipt:
         """Simulate, sign, send, and wait until mined; replace at the same nonce with a higher fee while stuck.
+
+        Args:
+            contested: whether others may send what makes this revert: then it is simulated on what the provider holds
+                pending, so that who comes second sends nothing and pays nothing.
 
         Raises:
             TransactionReverted: in simulation, or mined and failed.
@@ -98,11 +102,11 @@ class Sender:
         """
         async with self._slots:
             with understood(self._rpc):
-                return await self._send(to, data)
+                return await self._send(to, data, "pending" if contested else "latest")
 
-    async def _send(self, to: bytes, data: bytes) -> Receipt:
+    async def _send(self, to: bytes, data: bytes, simulated_at: str) -> Receipt:
         async with self._lane:  # until it is known to the provider, which then counts it
-            estimate = int(await self._call("eth_estimateGas", [self._body(to, data), "latest"]), 16)
+            estimate = int(await self._call("eth_estimateGas", [self._body(to, data), simulated_at]), 16)
             count, block = await self._rpc.batch(
                 [
                     ("eth_getTransactionCount", [self.address, self._counted_at]),

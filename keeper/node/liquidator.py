@@ -285,7 +285,8 @@ class Liquidator:
         assert isinstance(action, Takeover)
         arguments = (to_abi(leg), content.leg_tree.proof(leg), self.account, action.size, *granted.calldata)
         house = self.deployment.chains[leg.chain_id].contracts.clearing_house
-        return await self.senders[leg.chain_id].send(house, encode("ClearingHouse", "liquidate", arguments))
+        data = encode("ClearingHouse", "liquidate", arguments)
+        return await self.senders[leg.chain_id].send(house, data, contested=True)
 
     async def _record(self, leg: LiquidationLeaf, bid: Bid, receipt: Receipt, first: _Listing) -> None:
         key, chain_id = _key(leg), leg.chain_id

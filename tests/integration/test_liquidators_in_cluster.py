@@ -109,7 +109,8 @@ async def test_cm42_two_liquidators_in_a_cluster_close_failed_accounts_once_and_
         assert sum(len(answer["taken"]) for answer in answers) == len(entries)
         for answer in answers:
             assert all(int(taken["profit"]) >= UNIT for taken in answer["taken"])  # min_profit_usd is 1
-            assert all(not missed["mined"] for missed in answer["missed"]) or len(answer["missed"]) < 3
+            # Who is second in a block pays for a revert; every other loser sees it before.
+            assert sum(missed["mined"] for missed in answer["missed"]) <= len(entries)
         for name, bidder, deposited in zip(names, bidders, deposits, strict=True):
 
             async def worth(name: str = name, bidder: Wallet = bidder) -> int:

@@ -88,6 +88,34 @@ async def test_a_revert_is_named_before_anything_is_sent(
     assert provider.calls["eth_sendRawTransaction"] == 0
 
 
+async def test_who_comes_second_to_what_is_pending_sends_nothing(devnet: Devnet, sender: Sender) -> None:
+    """CM-42: of two bids for one leg the second costs no gas, once the first is known to the provider."""
+    rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
+    owner, rival = (Sender(rpc, B, account(next(_USERS)).key) for _ in range(2))
+    try:
+        await owner.send(_token(devnet), _mint(owner, 100))
+        for spender in (sender, rival):
+            await owner.send(_token(devnet), encode("DevnetToken", "approve", [spender.address, 100]))
+        before, sent = await _count(rpc, rival, "latest"), await _count(rpc, sender, "latest")
+        takes = {
+            who: encode("DevnetToken", "transferFrom", [owner.address, who.address, 100]) for who in (sender, rival)
+        }
+        first = asyncio.create_task(rival.send(_token(devnet), takes[rival]))
+        while await _count(rpc, rival, "pending") == before:
+            await asyncio.sleep(0.01)
+        with pytest.raises(TransactionReverted, match="ERC20InsufficientBalance") as reverted:
+            await sender.send(_token(devnet), takes[sender], contested=True)
+        assert not reverted.value.mined
+        await first
+        assert await _count(rpc, sender, "pending") == sent
+    finally:
+        await rpc.aclose()
+
+
+async def _count(rpc: Rpc, sender: Sender, tag: str) -> int:
+    return int(await rpc.call("eth_getTransactionCount", [sender.address, tag]), 16)
+
+
 async def test_a_key_without_money_says_so(devnet: Devnet, provider: CountingProxy) -> None:
     rpc = Rpc(provider.url, timeout=10.0)
     poor = Sender(rpc, B, b"\7" * 32)
