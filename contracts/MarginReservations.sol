@@ -19,7 +19,7 @@ import {Permit, Reservation, Reserve} from "./libraries/Types.sol";
 /// tokens.
 /// @dev Immutable and without an owner. Carries CM-15.
 contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
-    /// @dev Unpaid claims, USD 1e18: of cash parts, and of the rest.
+    /// @dev Unpaid claims, USD 1e18: of cash parts and what was cleared, and of the rest.
     struct Owed {
         uint256 cash;
         uint256 rest;
@@ -51,12 +51,7 @@ contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
         if (action.amount == 0) revert Errors.ZeroAmount();
         if (action.cashPart > action.amount) revert Errors.CashPartExceedsAmount(action.cashPart, action.amount);
         if (action.until < block.timestamp) revert Errors.ReservationInPast(action.until, block.timestamp);
-        if (permit.accountId != action.accountId || permit.counterpartyId != 0) {
-            revert Errors.PermitAccountMismatch(permit.accountId, permit.counterpartyId);
-        }
-        bytes32 actionHash = HashLib.hash(action);
-        if (permit.actionHash != actionHash) revert Errors.ActionMismatch(actionHash, permit.actionHash);
-        VERIFIER.consumePermit(permit, signatures);
+        _consume(action, permit, signatures);
 
         Reservation memory open = reservationOf(action.accountId, action.integrator);
         open.amount += action.amount;
@@ -103,6 +98,25 @@ contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IMarginReservations
+    function clearRest(
+        Reserve calldata action,
+        Permit calldata permit,
+        bytes calldata signatures
+    ) external nonReentrant {
+        if (action.until != 0) revert Errors.NotAClearance(action.until);
+        if (action.cashPart != action.amount) revert Errors.CashPartExceedsAmount(action.cashPart, action.amount);
+        _consume(action, permit, signatures);
+
+        Owed memory owed = owedOf[action.accountId][action.integrator];
+        uint256 amount = Math.min(action.amount, owed.rest);
+        Owed storage unpaid = _unpaid[action.accountId];
+        unpaid.cash += amount;
+        unpaid.rest -= amount;
+        _setOwed(action.accountId, action.integrator, Owed(owed.cash + amount, owed.rest - amount));
+        _pay(action.accountId, action.integrator);
+    }
+
+    /// @inheritdoc IMarginReservations
     function unpaidOf(bytes32 accountId) external view returns (uint256) {
         Owed storage unpaid = _unpaid[accountId];
         return unpaid.cash + unpaid.rest;
@@ -114,24 +128,25 @@ contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
         if (block.timestamp > open.until) return Reservation(0, 0, 0);
     }
 
-    /// @dev The rest is never paid out of cash that other claims' cash parts were promised: were it, an owner who is his
-    /// own integrator twice would take both from a balance that covers one.
+    function _consume(Reserve calldata action, Permit calldata permit, bytes calldata signatures) private {
+        if (permit.accountId != action.accountId || permit.counterpartyId != 0) {
+            revert Errors.PermitAccountMismatch(permit.accountId, permit.counterpartyId);
+        }
+        bytes32 actionHash = HashLib.hash(action);
+        if (permit.actionHash != actionHash) revert Errors.ActionMismatch(actionHash, permit.actionHash);
+        VERIFIER.consumePermit(permit, signatures);
+    }
+
     function _pay(bytes32 accountId, address integrator) private {
         Owed memory owed = owedOf[accountId][integrator];
-        Owed storage unpaid = _unpaid[accountId];
         uint256 scale = VAULT.scaleOf(VAULT.SETTLEMENT_TOKEN());
-        uint256 available = VAULT.available();
-        uint256 cash = Math.min(owed.cash / scale, available);
-        int256 own = CLEARING_HOUSE.cashOf(accountId) + int256(unpaid.rest);
-        uint256 covered = own > 0 ? Math.min(owed.rest, uint256(own)) : 0;
-        uint256 rest = Math.min(covered / scale, available - cash);
-        if (cash + rest == 0) return;
+        uint256 amount = Math.min(owed.cash / scale, VAULT.available());
+        if (amount == 0) return;
 
-        unpaid.cash -= cash * scale;
-        unpaid.rest -= rest * scale;
-        _setOwed(accountId, integrator, Owed(owed.cash - cash * scale, owed.rest - rest * scale));
-        emit Events.PaidOut(accountId, integrator, cash + rest);
-        VAULT.payClaim(integrator, cash + rest);
+        _unpaid[accountId].cash -= amount * scale;
+        _setOwed(accountId, integrator, Owed(owed.cash - amount * scale, owed.rest));
+        emit Events.PaidOut(accountId, integrator, amount);
+        VAULT.payClaim(integrator, amount);
     }
 
     function _setOwed(bytes32 accountId, address integrator, Owed memory owed) private {

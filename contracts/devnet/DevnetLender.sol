@@ -77,7 +77,7 @@ contract DevnetLender {
     }
 
     /// @notice Claims what is owed and due from the reservation. The settlement token comes here as far as the
-    /// reservation's cash part and the vault reach, the rest once the owner's cash on this chain is there.
+    /// reservation's cash part and the vault reach, the rest once a quorum cleared it.
     function collect(bytes32 accountId) external {
         uint256 owed = owedBy[accountId];
         if (owed == 0 || block.timestamp <= dueOf[accountId]) revert NotDue(dueOf[accountId], block.timestamp);

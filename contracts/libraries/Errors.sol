@@ -247,6 +247,8 @@ library Errors {
 
     /// @notice The reservation would end before it begins.
     error ReservationInPast(uint64 until, uint256 blockTime);
+    /// @notice What has an end is a reservation, and clears no claim.
+    error NotAClearance(uint64 until);
     /// @notice The cash part is at most the amount.
     error CashPartExceedsAmount(uint256 cashPart, uint256 amount);
     /// @notice More than is reserved.

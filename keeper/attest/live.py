@@ -64,6 +64,8 @@ def _act(item: PermitItem, listing: Listing) -> str:
     if isinstance(action, Trade):
         asset = item.orders[0].asset if item.orders else b""
         return f"trade of {_size(asset, action.size)} at {action.price / UNIT:g}"
+    if isinstance(action, Reserve) and action.clears:
+        return f"clearance of {action.amount / UNIT:g} USD that 0x{action.integrator.hex()} is owed"
     if isinstance(action, Reserve):
         return f"reservation of {action.amount / UNIT:g} USD for 0x{action.integrator.hex()}"
     if isinstance(action, Takeover):

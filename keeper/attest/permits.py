@@ -25,6 +25,7 @@ from keeper.margin.parameters import MarginParameters
 from keeper.margin.portfolio import portfolio
 from keeper.margin.valuation import Valuation
 from keeper.market.marks import Marks
+from keeper.state.actions import Reserve
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -163,6 +164,8 @@ class _Case:
         fault = malformed(self.candidate, world)
         if fault is not None:
             return self._refuse(fault, self._without_act(), None)
+        if isinstance(self.candidate.action, Reserve) and self.candidate.action.clears:
+            return self._judge_clearance(self.candidate.action)
         try:
             acts = self._acts(self.account)
             others = self._live_effects(self.account, acts)
@@ -183,6 +186,37 @@ class _Case:
             sibling, before, failed = costs
             return self._refuse(failed, before, None, sibling)
         return Grant(min(entry.free for entry in passed), any(entry.reducing for entry in passed))
+
+    def _judge_clearance(self, action: Reserve) -> Grant | Refusal:
+        """CM-15, CM-21: of claims' rests as much as the account has net cash, in every subset of what else is live.
+
+        Net cash is less by what is claimed. So with the unpaid rests added it is what there is for them; a withdrawal
+        leaves them alone, since it is judged by what is left. A contract clears no more of a claim than its rest,
+        however many clearances are live: so nobody holds up a claim by having had a part of it cleared.
+        """
+        world, here = self.context.world, (self.candidate.chain_id, action.integrator)
+        rests = {
+            (chain_id, integrator): owed.rest
+            for chain_id in self.account.chains
+            for integrator, owed in (world[chain_id].owed.get(self.account.account_id) or {}).items()
+        }
+        if action.amount > rests.get(here, 0):
+            owed = Failed("nothing_owed", f"the integrator is owed {usd(rests.get(here, 0))} beside cash parts")
+            return self._refuse(owed, None, None)
+        cleared = {here: action.amount}
+        for item in self.own:
+            if isinstance(item, PermitItem) and isinstance(item.action, Reserve) and item.action.clears:
+                claim = (item.chain_id, item.action.integrator)
+                cleared[claim] = cleared.get(claim, 0) + item.action.amount
+        without = self._without_act()
+        if without is None:
+            return self._refuse(Failed("unknown_asset", "what is live has no price"), None, None)
+        paid = sum(min(rests.get(claim, 0), amount) for claim, amount in cleared.items())
+        left = without.bound().cash_left + sum(rests.values()) - paid
+        if left < 0:
+            failed = Failed("net_cash", f"the net cash that there is for claims, less clearances, would be {usd(left)}")
+            return self._refuse(failed, without, None)
+        return Grant(least_free(without), reducing=False)
 
     # --- what executing does ---------------------------------------------------------------------------------------
 

@@ -5,12 +5,14 @@ No other request is judged, journalled or counted, so nobody fills an account's 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keeper.state.actions import Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, AccountId, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
 
-from .codec import ChainDomain, CodecError, digest, struct_hash
+from .codec import ChainDomain, CodecError, digest, keccak, struct_hash
 from .signatures import SignatureError, recover
 
 DEADLINE_SECONDS = 300
@@ -96,8 +98,30 @@ def _check_item(item: LiveItem, deployment: Deployment) -> None:
         raise RequestError("permit_mismatch", "the permit does not name the action's accounts and hash")
     if isinstance(action, Trade):
         _check_trade(item, action, deployment)
+    elif isinstance(action, Reserve) and action.clears:
+        _check_clearance(item, action)
     else:
         _check_signature(permit.account_id, request_digest(deployment, item), item.signatures)
+
+
+def clearance_for(deployment: Deployment, chain_id: int, owed: Reserve, deadline: int) -> PermitItem:
+    """The request that `owed` of an integrator's claims be cleared. Anybody's: what is claimed is not the owner's."""
+    permit = permit_for(deployment, owed, 0, deadline)
+    return PermitItem(chain_id, replace(permit, nonce=_clearance_nonce(permit)), owed, ())
+
+
+def _clearance_nonce(permit: Permit) -> int:
+    """Nobody may choose a nonce for an owner: it would be spent when he comes with it."""
+    return int.from_bytes(keccak(b"clearance" + permit.action_hash + permit.deadline.to_bytes(8, "big")), "big")
+
+
+def _check_clearance(item: PermitItem, action: Reserve) -> None:
+    if item.signatures:
+        raise RequestError("signatures", f"a clearance is nobody's to sign, got {len(item.signatures)} signature(s)")
+    if action.cash_part != action.amount:
+        raise RequestError("clearance", f"it clears {action.cash_part} of {action.amount}, wanted all of it")
+    if item.permit.nonce != _clearance_nonce(item.permit):
+        raise RequestError("clearance", f"nonce {item.permit.nonce} is not that of its action and deadline")
 
 
 def _check_trade(item: PermitItem, action: Trade, deployment: Deployment) -> None:

@@ -128,6 +128,8 @@ def _effect(
             return fill(maker.asset, action.size, action.price, trade_fee(action, profile))
         return fill(taker.asset, -action.size, action.price, trade_fee(action, profile))
     if isinstance(action, Reserve):
+        if action.clears:  # the account's cash fell when it was claimed
+            return Effect()
         return Effect(reserved=action.amount, cash_part=action.cash_part)
     if isinstance(action, Takeover) and terms is not None:
         return taken(action.asset, terms.side * action.size, terms.price)

@@ -91,7 +91,7 @@ class Node:
             senders = self._senders(config.relay.key, config.relay.max_fee_gwei)
             self.relayer = Relayer(deployment, self.view, self.batches, senders, self.latencies)
             self.iris = Iris(config.relay.iris)
-            self.settler = Settler(deployment, self.view, self.batches, senders, self.iris)
+            self.settler = Settler(deployment, self.view, self.batches, senders, self.iris, self.peers)
         self.liquidator: Liquidator | None = None
         if config.liquidate is not None:
             self.liquidator = self._liquidator(config.liquidate)

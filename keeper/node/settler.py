@@ -1,13 +1,14 @@
 """The settler: carries out on every chain what the attestors signed and nobody bids for.
 
 Settlement entries and shipments between chains, arrivals from the bridge, settlement of what expired, positions that
-the fund or a counterparty takes, payouts to integrators. Anyone may do all of it; it needs a quorum's signature or
-nothing, so a mistake here costs gas and no more.
+the fund or a counterparty takes, clearances and payouts of integrators' claims. Anyone may do all of it; it needs a
+quorum's signature or nothing, so a mistake here costs gas and no more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,17 +16,21 @@ import structlog
 
 from keeper.attest.batch import BatchContent
 from keeper.attest.codec import to_abi
+from keeper.attest.requests import clearance_for
 from keeper.chain.abi import encode
 from keeper.chain.cctp import Iris, IrisUnavailable, Shipment, delivered, shipments
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Sender, TransactionError
 from keeper.clearing.settlement import is_shipment, unapplied
+from keeper.state.actions import Reserve
 from keeper.state.batch import LiquidationLeaf, MarkLeaf, SettlementLeaf
 from keeper.state.deployment import ChainDeployment, Deployment
 from keeper.state.ids import ZERO32, Address, AssetId, is_token
 from keeper.state.world import ChainState
 
 from .batches import BatchBook, UnknownBatch
+from .peers import Peers, PeerUnavailable
+from .permits import Declined, ask
 from .view import ChainsView
 
 log = structlog.get_logger()
@@ -35,6 +40,10 @@ MOST_AT_ONCE = 40
 
 _PAUSE_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
+_CLEAR_SECONDS = 5.0
+"""Until the clearance of a claim is asked for again: a cycle or a sale takes longer."""
+_CLEARANCE_SECONDS = 60
+"""How long a clearance may be executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +64,13 @@ class Settler:
     batches: BatchBook
     senders: dict[int, Sender]
     iris: Iris
+    peers: Peers
     done: dict[str, int] = field(default_factory=dict)
     """How often each kind of call was mined."""
     _under_way: dict[int, list[Shipment]] = field(default_factory=dict)
     _scanned: dict[int, int] = field(default_factory=dict)
+    _asked: dict[tuple[object, ...], tuple[float, int]] = field(default_factory=dict)
+    """By claim: when its clearance may be asked for again, on the monotonic clock, and how often halved."""
 
     async def run(self) -> None:
         """Settle until cancelled."""
@@ -70,7 +82,7 @@ class Settler:
     async def _serve(self, chain_id: int) -> None:
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
-            for call in self.due(chain_id):
+            for call in [*self.due(chain_id), *await self._clearances(chain_id)]:
                 try:
                     receipt = await self.senders[chain_id].send(call.to, call.data)
                 except (RpcUnavailable, RpcError, TransactionError) as error:
@@ -157,13 +169,38 @@ class Settler:
         available = head.held * scale + min(0, head.claims)
         calls = []
         for account, by_integrator in head.owed.items():
-            unpaid = sum(owed.cash + owed.rest for owed in by_integrator.values())
-            refilled = head.cash.get(account, 0) + unpaid
             for integrator, owed in by_integrator.items():
-                payable = min(available, owed.cash + min(owed.rest, max(0, refilled)))
-                if payable >= scale:
+                if min(available, owed.cash) >= scale:
                     data = encode("MarginReservations", "payout", (account, integrator))
                     calls.append(Call(("payout", account, integrator), chain.contracts.reservations, data))
+        return calls
+
+    async def _clearances(self, chain_id: int) -> list[Call]:
+        """Claims' rests that a quorum finds net cash for: asked for whole, then by halves while there is less."""
+        follower, chain = self.view.followers[chain_id], self.deployment.chains[chain_id]
+        if not follower.started or not self.peers.urls:
+            return []
+        calls = []
+        scale = 10 ** (18 - chain.settlement.decimals)
+        for account, by_integrator in follower.final.owed.items():
+            for integrator, owed in by_integrator.items():
+                key = ("clearance", chain_id, account, integrator)
+                after, halves = self._asked.get(key, (0.0, 0))
+                if not owed.rest or time.monotonic() < after:
+                    continue
+                amount = max(owed.rest >> halves, min(owed.rest, scale))
+                action = Reserve(account, integrator, amount, amount, 0)
+                deadline = follower.head.block.time + _CLEARANCE_SECONDS
+                try:
+                    granted = await ask(self.peers, clearance_for(self.deployment, chain_id, action, deadline))
+                except (Declined, PeerUnavailable) as refused:
+                    log.info("settler.waits", chain=chain_id, call="clearance", reason=str(refused))
+                    lacking = isinstance(refused, Declined) and refused.code == "net_cash" and amount > scale
+                    self._asked[key] = (time.monotonic() + _CLEAR_SECONDS, halves + 1 if lacking else 0)
+                    continue
+                self._asked[key] = (time.monotonic() + _CLEAR_SECONDS, 0)
+                data = encode("MarginReservations", "clearRest", (to_abi(action), *granted.calldata))
+                calls.append(Call(key, chain.contracts.reservations, data))
         return calls
 
     # --- arrivals --------------------------------------------------------------------------------------------------

@@ -31,11 +31,18 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
+    """A reservation; or, with `until` 0, which no reservation has, the clearance of an integrator's claim: `amount` of
+    the rest that it is owed counts as a cash part from then on."""
+
     account_id: AccountId
     integrator: Address
     amount: int
     cash_part: int
     until: int
+
+    @property
+    def clears(self) -> bool:
+        return self.until == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Claimed and unpaid, USD 1e18: `cash` once tokens are here, `rest` once the owner's cash here is refilled."""
+    """Claimed and unpaid, USD 1e18: `cash` once tokens are here, `rest` once a quorum cleared it."""
 
     cash: int
     rest: int

@@ -5,13 +5,14 @@ import {AccountLib} from "../../contracts/libraries/AccountLib.sol";
 import {AssetLib} from "../../contracts/libraries/AssetLib.sol";
 import {Errors} from "../../contracts/libraries/Errors.sol";
 import {Events} from "../../contracts/libraries/Events.sol";
-import {LiquidationLeaf, Reservation} from "../../contracts/libraries/Types.sol";
+import {HashLib} from "../../contracts/libraries/HashLib.sol";
+import {LiquidationLeaf, Permit, Reservation, Reserve} from "../../contracts/libraries/Types.sol";
 import {SettlementFixture} from "./base/SettlementFixture.sol";
 import {BlockingToken} from "./base/Tokens.sol";
 import {vm} from "./base/Vm.sol";
 
-/// @notice Claims on reservations (CM-15): cash parts at once as far as tokens reach, the rest once the owner's cash is
-/// filled again, and whoever is dishonest takes the reservation and nobody else's money.
+/// @notice Claims on reservations (CM-15): cash parts at once as far as tokens reach, the rest once a quorum found net cash
+/// for it, and whoever is dishonest takes the reservation and nobody else's money.
 contract MarginReservationsClaimsTest is SettlementFixture {
     uint256 private constant ALICE = 0;
     uint256 private constant BOB = 1;
@@ -49,14 +50,18 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         assertSums("after a claim that was paid");
     }
 
-    /// @notice Of the rest, what the owner's cash here covers is paid at once too.
-    function test_CM15_claim_TheRestOutOfTheOwnersCash() public {
+    /// @notice The rest waits for a quorum, whatever cash the owner has here.
+    function test_CM15_claim_TheRestWaitsForItsClearance() public {
         fund(ALICE, 70);
         fund(BOB, 1000);
         reserve(ALICE, LENDER, 100e18, 60e18);
         claim(ALICE, LENDER, 100e18);
         _holds(0, 0);
-        assertEq(usdc.balanceOf(LENDER), 70e6, "60 of the cash part, 10 that the owner had besides");
+        reservations.payout(idOf(ALICE), LENDER);
+        assertEq(usdc.balanceOf(LENDER), 60e6, "the cash part");
+        _owes(LENDER, 0, 40e18);
+        clear(ALICE, LENDER, 10e18);
+        assertEq(usdc.balanceOf(LENDER), 70e6, "and 10 that the owner had besides");
         _owes(LENDER, 0, 30e18);
         assertEq(reservations.unpaidOf(idOf(ALICE)), 30e18, "unpaid");
         assertEq(house.cashOf(idOf(ALICE)), -30e18, "the account owes");
@@ -119,13 +124,14 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         reservations.payout(idOf(ALICE), LENDER);
         assertEq(usdc.balanceOf(LENDER), 0, "not with Bob's money");
         settle(1, idOf(ALICE), 30e18);
-        reservations.payout(idOf(ALICE), LENDER);
+        clear(ALICE, LENDER, 30e18);
         assertEq(usdc.balanceOf(LENDER), 30e6, "what the cycle brought");
         settle(2, idOf(ALICE), 100e18);
         vm.expectEmit(true, true, true, true, address(reservations));
+        emit Events.OwedSet(idOf(ALICE), LENDER, 70e18, 0);
+        vm.expectEmit(true, true, true, true, address(reservations));
         emit Events.PaidOut(idOf(ALICE), LENDER, 70e6);
-        vm.prank(address(0xA11));
-        reservations.payout(idOf(ALICE), LENDER);
+        clear(ALICE, LENDER, 100e18);
         assertEq(usdc.balanceOf(LENDER), 100e6, "all of it");
         _owes(LENDER, 0, 0);
         assertEq(reservations.unpaidOf(idOf(ALICE)), 0, "nothing unpaid");
@@ -146,10 +152,12 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         claim(ALICE, LENDER, 100e18);
         assertEq(usdc.balanceOf(LENDER), 20e6 - 1, "so much was paid");
         _owes(LENDER, 30e18 + 1e12, 50e18);
+        clear(ALICE, LENDER, 50e18);
+        _owes(LENDER, 80e18 + 1e12, 0);
         settle(3, AccountLib.FEES, 60e18);
         reservations.payout(idOf(ALICE), LENDER);
-        assertEq(usdc.balanceOf(LENDER), 80e6 - 1, "the cash part, then of the rest");
-        _owes(LENDER, 0, 20e18 + 1e12);
+        assertEq(usdc.balanceOf(LENDER), 80e6 - 1, "as far as tokens reach");
+        _owes(LENDER, 20e18 + 1e12, 0);
         assertSums("after payouts short of tokens");
     }
 
@@ -165,10 +173,10 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         leg.asset = AssetLib.tokenId(CHAIN_A, address(weth));
         postLeg(leg);
         take(TAKER, leg, 0.5e18);
-        reservations.payout(idOf(ALICE), LENDER);
+        clear(ALICE, LENDER, 1497.5e18);
         assertEq(usdc.balanceOf(LENDER), 1497.5e6, "what half of it brought, less half the flat fee");
         take(TAKER, leg, 0.5e18);
-        reservations.payout(idOf(ALICE), LENDER);
+        clear(ALICE, LENDER, 502.5e18);
         assertEq(usdc.balanceOf(LENDER), 2000e6, "all");
         assertEq(house.cashOf(idOf(ALICE)), 995e18, "the rest is the owner's");
         assertSums("after a default");
@@ -189,6 +197,72 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         assertSums("after a claim on himself");
     }
 
+    /// @notice Nor does a short, whose cash is what others paid for it: found by review, where the rest was paid out of the
+    /// owner's cash here. She took 14,997 that she never had, and Bob could not withdraw.
+    function test_CM15_claim_AShortOwnersCashIsNotHerOwn() public {
+        deposit(ALICE, weth, 10e18);
+        fund(BOB, 20_000);
+        trade(BOB, ALICE, 5e18, MARK);
+        reserve(ALICE, ownerOf(ALICE), 14_997e18, 0);
+        claim(ALICE, ownerOf(ALICE), 14_997e18);
+        reservations.payout(idOf(ALICE), ownerOf(ALICE));
+        assertEq(usdc.balanceOf(ownerOf(ALICE)), 0, "she brought no USDC and takes none");
+        trade(ALICE, BOB, 5e18, MARK);
+        withdraw(BOB, address(usdc), 19_994e6);
+        assertSums("after a claim on a short");
+    }
+
+    /// @notice And a long, whose cash is what he paid for it, does not lock what he has net cash for.
+    function test_CM15_clearRest_ALongOwnersNetCashPays() public {
+        fund(ALICE, 10_000);
+        fund(BOB, 10_000);
+        trade(ALICE, BOB, 4e18, MARK);
+        reserve(ALICE, LENDER, 1000e18, 0);
+        claim(ALICE, LENDER, 1000e18);
+        assertTrue(house.cashOf(idOf(ALICE)) < 0, "cash here");
+        clear(ALICE, LENDER, 1000e18);
+        assertEq(usdc.balanceOf(LENDER), 1000e6, "paid");
+        assertSums("after a claim on a long");
+    }
+
+    /// @notice Only what a quorum signed, once, and no reservation's permit.
+    function test_CM15_clearRest_RevertWhen_ItIsNotPermitted() public {
+        fund(ALICE, 1000);
+        reserve(ALICE, LENDER, 100e18, 0);
+        claim(ALICE, LENDER, 100e18);
+        Reserve memory action = Reserve(idOf(ALICE), LENDER, 60e18, 60e18, 0);
+        Permit memory permit = permitted(action.accountId, 0, HashLib.hash(action));
+        bytes memory signatures = signed(permit);
+
+        action.amount = action.cashPart = 61e18;
+        expectError(abi.encodeWithSelector(Errors.ActionMismatch.selector, HashLib.hash(action), permit.actionHash));
+        reservations.clearRest(action, permit, signatures);
+        action.cashPart = 60e18;
+        expectError(abi.encodeWithSelector(Errors.CashPartExceedsAmount.selector, 60e18, 61e18));
+        reservations.clearRest(action, permit, signatures);
+        action.amount = 60e18;
+        action.until = 1;
+        expectError(abi.encodeWithSelector(Errors.NotAClearance.selector, 1));
+        reservations.clearRest(action, permit, signatures);
+        action.until = 0;
+        bytes32 bob = action.accountId = idOf(BOB);
+        expectError(abi.encodeWithSelector(Errors.PermitAccountMismatch.selector, idOf(ALICE), bytes32(0)));
+        reservations.clearRest(action, permit, signatures);
+        action.accountId = idOf(ALICE);
+        vm.prank(ownerOf(ALICE));
+        expectError(abi.encodeWithSelector(Errors.ReservationInPast.selector, 0, block.timestamp));
+        reservations.reserve(action, permit, signatures);
+
+        vm.prank(address(0xA11));
+        reservations.clearRest(action, permit, signatures);
+        assertEq(usdc.balanceOf(LENDER), 60e6, "what was permitted");
+        expectError(abi.encodeWithSelector(Errors.NonceAlreadyUsed.selector, idOf(ALICE), permit.nonce));
+        reservations.clearRest(action, permit, signatures);
+        _owes(LENDER, 0, 40e18);
+        assertEq(reservations.unpaidOf(idOf(ALICE)), 40e18, "unpaid");
+        assertEq(reservations.unpaidOf(bob), 0, "nothing of Bob");
+    }
+
     /// @notice Nor by two: what is promised to one as his cash part does not pay the other's rest.
     function test_CM15_claim_SeveralIntegratorsShareWhatTheOwnerHas() public {
         fund(BOB, 1000);
@@ -201,7 +275,7 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         claim(ALICE, OTHER, 100e18);
         assertEq(usdc.balanceOf(LENDER) + usdc.balanceOf(OTHER), 0, "no tokens are available yet");
         settle(3, AccountLib.FEES, 1100e18);
-        reservations.payout(idOf(ALICE), OTHER);
+        clear(ALICE, OTHER, 40e18);
         assertEq(usdc.balanceOf(OTHER), 40e6, "what the owner has beyond the other's cash part");
         reservations.payout(idOf(ALICE), LENDER);
         assertEq(usdc.balanceOf(LENDER), 60e6, "the cash part");
@@ -220,18 +294,19 @@ contract MarginReservationsClaimsTest is SettlementFixture {
         reserve(BOB, LENDER, 100e18, 0);
         claim(ALICE, LENDER, 100e18);
         claim(BOB, LENDER, 100e18);
+        clear(BOB, LENDER, 200e18);
         assertEq(usdc.balanceOf(LENDER), 100e6, "Bob's");
         reservations.payout(idOf(ALICE), LENDER);
         assertEq(usdc.balanceOf(LENDER), 100e6, "not Alice's with Bob's");
         assertEq(house.cashOf(AccountLib.claims(LENDER)), 100e18, "the claim on Alice");
         fund(ALICE, 100);
-        reservations.payout(idOf(ALICE), LENDER);
+        clear(ALICE, LENDER, 100e18);
         assertEq(usdc.balanceOf(LENDER), 200e6, "with her own");
         assertSums("after two owners");
     }
 
-    /// @notice Whatever is reserved, claimed and filled: rests are paid out of the owner's own cash alone. In this walk
-    /// no cash part is promised beyond it, so the owner never ends below what he still owes.
+    /// @notice Whatever is reserved, claimed and filled, with quorums that promise and clear what CM-21 lets them: no more
+    /// is paid than the owner brought.
     /// forge-config: default.fuzz.runs = 128
     function testFuzz_CM15_NobodyElsesMoney(uint256[6] memory amounts, uint256[6] memory fills, uint256 seed) public {
         fund(BOB, 1_000_000);
@@ -248,6 +323,7 @@ contract MarginReservationsClaimsTest is SettlementFixture {
             uint256 cashPart = free > 0 ? amount % (uint256(free) + 1) : 0;
             reserve(ALICE, integrator, amount, cashPart < amount ? cashPart : amount);
             claim(ALICE, integrator, amount);
+            _clearWhatHeHas(integrators[i % 3]);
             reservations.payout(idOf(ALICE), integrators[i % 3]);
             uint256 paid;
             uint256 owed;
@@ -267,18 +343,21 @@ contract MarginReservationsClaimsTest is SettlementFixture {
 
     // --- how it is paid --------------------------------------------------------------------------------------------
 
-    /// @notice In whole token amounts, each part rounded down; what is below one stays owed.
+    /// @notice In whole token amounts, rounded down; what is below one stays owed.
     function test_CM15_claim_PaysInWholeTokens() public {
         fund(ALICE, 1000);
         reserve(ALICE, LENDER, 3.9e12, 1.7e12);
         claim(ALICE, LENDER, 3.9e12);
-        assertEq(usdc.balanceOf(LENDER), 3, "one of 1.7, two of 2.2");
-        _owes(LENDER, 0.7e12, 0.2e12);
+        assertEq(usdc.balanceOf(LENDER), 1, "one of 1.7");
+        _owes(LENDER, 0.7e12, 2.2e12);
+        clear(ALICE, LENDER, 2.2e12);
+        assertEq(usdc.balanceOf(LENDER), 3, "two of 2.9");
+        _owes(LENDER, 0.9e12, 0);
         assertSums("after dust");
         reserve(ALICE, LENDER, 0.3e12, 0.3e12);
         claim(ALICE, LENDER, 0.3e12);
         assertEq(usdc.balanceOf(LENDER), 4, "with what was left");
-        _owes(LENDER, 0, 0.2e12);
+        _owes(LENDER, 0.2e12, 0);
     }
 
     /// @notice A receiver whose transfer reverts loses nothing: neither reservation nor claim.
@@ -329,6 +408,18 @@ contract MarginReservationsClaimsTest is SettlementFixture {
     }
 
     // --- helpers ---------------------------------------------------------------------------------------------------
+
+    /// @dev Without positions net cash is cash here, and what a quorum may clear is that with the rests that it lacks.
+    function _clearWhatHeHas(address integrator) private {
+        int256 netCash = house.cashOf(idOf(ALICE));
+        for (uint256 i; i < 3; ++i) {
+            (, uint256 rest) = reservations.owedOf(idOf(ALICE), integrators[i]);
+            netCash += int256(rest);
+        }
+        (, uint256 mine) = reservations.owedOf(idOf(ALICE), integrator);
+        uint256 amount = netCash > 0 && uint256(netCash) < mine ? uint256(netCash) : mine;
+        if (netCash > 0 && amount > 0) clear(ALICE, integrator, amount);
+    }
 
     function _holds(uint256 amount, uint256 cashPart) private view {
         Reservation memory open = reservations.reservationOf(idOf(ALICE), LENDER);

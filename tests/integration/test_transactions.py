@@ -101,8 +101,9 @@ async def test_who_comes_second_to_what_is_pending_sends_nothing(devnet: Devnet,
             who: encode("DevnetToken", "transferFrom", [owner.address, who.address, 100]) for who in (sender, rival)
         }
         first = asyncio.create_task(rival.send(_token(devnet), takes[rival]))
-        while await _count(rpc, rival, "pending") == before:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while await _count(rpc, rival, "pending") == before:  # noqa: ASYNC110  a chain tells nobody
+                await asyncio.sleep(0.01)
         with pytest.raises(TransactionReverted, match="ERC20InsufficientBalance") as reverted:
             await sender.send(_token(devnet), takes[sender], contested=True)
         assert not reverted.value.mined

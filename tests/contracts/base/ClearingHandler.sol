@@ -203,19 +203,21 @@ contract ClearingHandler is HouseHandler {
         assertEq(cash + rest + amount - cashLeft - restLeft, paid * 1e12, "CM-15: what is paid is not owed any more");
     }
 
-    /// @notice The owner's cash is filled, and pays: the rest never out of what the owner has not.
+    /// @notice The owner brings cash, and a part of the rest is cleared: no other rest is paid.
     function payout(uint256 index, uint256 fill) external acts {
         index %= 4;
         deposit(index, usdc, bound(fill, 1, MOST));
-        (, uint256 rest) = reservations.owedOf(idOf(index), address(this));
+        (uint256 cash, uint256 rest) = reservations.owedOf(idOf(index), address(this));
         uint256 available = vault.available();
         uint256 held = usdc.balanceOf(address(this));
         reservations.payout(idOf(index), address(this));
-        (, uint256 restLeft) = reservations.owedOf(idOf(index), address(this));
-        assertAtMost(usdc.balanceOf(address(this)) - held, available, "CM-30: what is owed to others stays");
-        if (restLeft < rest) {
-            assertTrue(house.cashOf(idOf(index)) + int256(restLeft) >= 0, "CM-15: out of the owner's cash alone");
-        }
+        uint256 cleared = fill % (rest + 2);
+        if (cleared > 0) clear(index, address(this), cleared);
+        (uint256 cashLeft, uint256 restLeft) = reservations.owedOf(idOf(index), address(this));
+        uint256 paid = usdc.balanceOf(address(this)) - held;
+        assertAtMost(paid, available, "CM-30: what is owed to others stays");
+        assertEq(rest - restLeft, cleared < rest ? cleared : rest, "CM-15: what a quorum cleared, and no more");
+        assertEq(cash + rest - cashLeft - restLeft, paid * 1e12, "CM-15: what is paid is not owed any more");
     }
 
     // --- helpers ---------------------------------------------------------------------------------------------------

@@ -78,6 +78,13 @@ abstract contract SettlementFixture is HouseFixture {
         reservations.reserve(action, permit, signatures);
     }
 
+    /// @notice What a quorum finds net cash for of an integrator's claims.
+    function clear(uint256 index, address integrator, uint256 amount) internal {
+        Reserve memory action = Reserve(idOf(index), integrator, amount, amount, 0);
+        Permit memory permit = permitted(action.accountId, 0, HashLib.hash(action));
+        reservations.clearRest(action, permit, signed(permit));
+    }
+
     function claim(uint256 index, address integrator, uint256 amount) internal {
         vm.prank(integrator);
         reservations.claim(idOf(index), amount);
