@@ -32,6 +32,10 @@ MAX_BODY = 8 * 1024 * 1024
 """Largest request body taken, bytes: a proposal of some ten thousand accounts."""
 
 
+class TooLarge(ValueError):
+    """A body that is not read to its end."""
+
+
 def json_response(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status_code=status, media_type="application/json")
 
@@ -71,6 +75,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(MerkleError)
     async def malformed(_: Request, error: ValueError) -> Response:
         return _problem(422, "malformed", str(error))
+
+    @app.exception_handler(TooLarge)
+    async def too_large(_: Request, error: TooLarge) -> Response:
+        return _problem(413, "too_large", str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -182,8 +190,13 @@ def _add_attestation(app: FastAPI, node: Node) -> None:
 
 
 async def _body(request: Request) -> Any:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BODY:  # one without a length is found here
+            raise TooLarge(f"a body of more than {MAX_BODY} bytes")
     try:
-        data = orjson.loads(await request.body())
+        data = orjson.loads(bytes(content))
     except orjson.JSONDecodeError as error:
         raise WireError(f"body: not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -270,6 +270,8 @@ def mark_faults(content: BatchContent, model: MarginModel) -> list[str]:
         )
         name = f"mark 0x{mark.asset.hex()}"
         faults += _differences(name, figures, LEAF_TOLERANCE + own.price // NOTIONAL_TOLERANCE)
+        if own.settled_at:
+            faults += _differences(name, figures[:1], 0)
         exact = (("funding index", mark.funding_index, own.funding_index), ("expiry", mark.settled_at, own.settled_at))
         faults += _differences(name, exact, 0)
     return faults

@@ -129,7 +129,7 @@ def judge(candidate: PermitItem, live: Sequence[LiveItem], context: Context) -> 
     Returns:
         Grant, or the Refusal of the first account and set of marks that does not pass, in a fixed order.
     """
-    others = [item for item in live_of(live, context.world) if item.key != candidate.key]
+    others = [item for item in live_of(live, context.world) if item.identity != candidate.identity]
     grants: list[Grant] = []
     for account_id in candidate.accounts:
         for marks in context.marks:
@@ -156,7 +156,7 @@ class _Case:
         self.book = portfolio(context.world, context.listing, self.account)
         self.own = [item for item in others if account_id in item.accounts]
         known = (*others, *live_of(context.legs, context.world))
-        self.legs = list({item.key: item for item in known if isinstance(item, LegItem)}.values())
+        self.legs = list({item.identity: item for item in known if isinstance(item, LegItem)}.values())
         self.rise = Effect()
 
     def judge(self) -> Grant | Refusal:
@@ -232,7 +232,7 @@ class _Case:
         own = [item for item in self.others if account.account_id in item.accounts]
         return live_effects(
             account,
-            {item.key: item for item in (*own, *self.legs)}.values(),
+            {item.identity: item for item in (*own, *self.legs)}.values(),
             self.context.world,
             self.context.listing,
             self.context.deployment.profile,
@@ -338,8 +338,8 @@ class _Case:
     ) -> Refusal:
         """For `account`, the judged one where none is given, with its owner's other accounts at their most."""
         account_id = (account or self.account).account_id
-        own = {item.key: item for item in self.others if account_id in item.accounts}
-        own |= {leg.key: leg for leg in self.legs if leg.leaf.account_id == account_id}
+        own = {item.identity: item for item in self.others if account_id in item.accounts}
+        own |= {leg.identity: leg for leg in self.legs if leg.leaf.account_id == account_id}
         live = tuple(describe_item(item, self.context.listing) for item in own.values())
         if without is None:
             return Refusal(failed.code, failed.message, account_id, live)

@@ -18,7 +18,7 @@ from keeper.margin.valuation import EXACT, Valuation
 from keeper.market.marks import Marks
 from keeper.state.batch import SettlementLeaf
 from keeper.state.deployment import Profile
-from keeper.state.ids import FUND, AccountId
+from keeper.state.ids import FUND, AccountId, transfer_target
 from keeper.state.world import MarginAccount, World
 
 from .settlement import Cycle, Ledger, Terms, Vault, cover, is_applied, is_shipment, ledgers, plan, unapplied, vaults
@@ -104,10 +104,12 @@ class Books:
         """The fund pays what accounts with nothing left lack, a cycle each; values of the others are offset in one."""
         fund = {c: cash for each in self.ledgers if each.account.account_id == FUND for c, cash in each.cash.items()}
         owners = [ledger for ledger in self.ledgers if ledger.account.account_id != FUND]
-        cycles = []
+        cycles: list[Cycle] = []
         for ledger in sorted(owners, key=lambda each: (each.deficit, each.account.account_id)):
             paid = cover([ledger], fund, cover_number(ledger.account.account_id, epoch), terms)
             if paid is not None:
+                if any(each.number == paid.number for each in cycles):
+                    continue  # two ids with one number: the other waits
                 cycles.append(paid)
                 for leaf in paid.entries:
                     if leaf.account_id == FUND:
@@ -152,18 +154,35 @@ def settlement_faults(
         if (leaf.cycle, leaf.account_id, leaf.chain_id) in places or leaf not in unapplied([leaf], world)
     ]
     entered: dict[tuple[AccountId, int], int] = {}
+    vaults = dict(books.vaults)
     for number in sorted({leaf.cycle for leaf in fresh}):
         group = [leaf for leaf in fresh if leaf.cycle == number]
         ready = [_after(ledger, entered) for ledger in books.ledgers]
-        faults += broken(group, ready, books.vaults, terms, number - 1, carried=number < newest)
+        faults += broken(group, ready, vaults, terms, number - 1, carried=number < newest)
         for leaf in group:
             key = (leaf.account_id, leaf.chain_id)
             entered[key] = entered.get(key, 0) + leaf.cash_delta
+            vaults = _with(vaults, leaf)
         if number >= _COVERS and number not in {cover_number(leaf.account_id, newest) for leaf in group} | {
             cover_number(leaf.account_id, newest - _COVER_EPOCHS) for leaf in group
         }:
             faults.append(f"cycle {number}: not the number of a payment to any of its accounts")
     return faults
+
+
+def _with(vaults: Mapping[int, Vault], leaf: SettlementLeaf) -> dict[int, Vault]:
+    """The vaults once a leaf is signed."""
+    found = dict(vaults)
+    own, target = found.get(leaf.chain_id), transfer_target(leaf.account_id)
+    if own is None:
+        return found
+    if target is None:
+        found[leaf.chain_id] = replace(own, pending=own.pending + leaf.cash_delta)
+        return found
+    found[leaf.chain_id] = replace(own, outgoing=own.outgoing - leaf.cash_delta)
+    if target in found:
+        found[target] = replace(found[target], incoming=found[target].incoming - leaf.cash_delta)
+    return found
 
 
 def _after(ledger: Ledger, entered: Mapping[tuple[AccountId, int], int]) -> Ledger:

@@ -300,11 +300,21 @@ def sale_of(account: MarginAccount, setting: Setting, live: Sequence[LiveItem] =
         valuation=valuation,
         concession=model.parameters.concession,
         flat_fee=setting.profile.flat_fee,
-        permits=tuple(entry.effect for entry in effects if not closes(entry, account.account_id)),
+        permits=_heaviest([e.effect for e in effects if not closes(e, account.account_id)], valuation),
         fixed=tuple(entry.effect for entry in own if id(entry) not in again),
         touches=setting.touches,
         for_cash=for_cash,
     )
+
+
+def _heaviest(permits: Sequence[Effect], valuation: Valuation) -> tuple[Effect, ...]:
+    """The CORNER_ITEMS of those that move anything which lose most, and all others: unused permits hold off nothing."""
+    moving, cash = parted(permits)
+    if len(moving) > CORNER_ITEMS:
+        worst = valuation.scenario_pnl(moving).min(axis=1).tolist()
+        kept = sorted(range(len(moving)), key=lambda number: worst[number])[:CORNER_ITEMS]
+        moving = [moving[number] for number in sorted(kept)]
+    return (*moving, *cash)
 
 
 def deposit_target(sale: Sale, chain_id: int, setting: Setting) -> int:

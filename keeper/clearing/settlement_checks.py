@@ -54,12 +54,23 @@ def broken(
         faults += _sum_faults(found)
         if not carried:
             faults += _balance_faults(found, terms)
+        else:
+            faults += [
+                f"{_said(leaf)}: takes {_usd(-leaf.cash_delta)} from what was {_usd(ledger.cash.get(leaf.chain_id, 0))}"
+                for leaf, ledger in found
+                if -leaf.cash_delta > 2 * max(0, ledger.cash.get(leaf.chain_id, 0))
+            ]
     faults += _shipment_form(shipped, vaults, terms)
+    if carried:
+        for chain_id in sorted({leaf.chain_id for leaf in shipped}):
+            amount = -sum(leaf.cash_delta for leaf in shipped if leaf.chain_id == chain_id)
+            if amount > vaults[chain_id].available:
+                faults.append(f"chain {chain_id}: ships {_usd(amount)} of {_usd(vaults[chain_id].available)}")
     return faults if carried else faults + _shipment_faults(shipped, offsets, vaults)
 
 
 def _form(entries: Sequence[SettlementLeaf], newest: int) -> list[str]:
-    faults = []
+    faults = [f"{_said(leaf)}: cycle {leaf.cycle}" for leaf in entries if not 0 < leaf.cycle < 2**53]
     if len({leaf.cycle for leaf in entries}) > 1:
         faults.append(f"more than one cycle: {sorted({leaf.cycle for leaf in entries})}")
     faults += [

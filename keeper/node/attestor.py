@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
@@ -38,25 +37,15 @@ from .batches import BatchBook, UnknownBatch, legs_of
 from .leg_desk import LegDesk
 from .observer import Observer
 from .signer import Signer
+from .told import CATCH_UP_SECONDS as CATCH_UP_SECONDS
+from .told import HEAD_TOLERANCE_SECONDS, check_told
+from .told import Refused as Refused
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()
 
-HEAD_TOLERANCE_SECONDS = 5
 CARRIED_EPOCHS = 5
 """A proposer that missed the newest batches may carry funding on from one so many epochs before."""
-CATCH_UP_SECONDS = 1.0
-"""How long an attestor waits for its own provider to reach the cut."""
-
-
-class Refused(Exception):
-    """This attestor does not sign. `code` names the rule, `details` are JSON-ready figures."""
-
-    def __init__(self, code: str, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = details
 
 
 class Attestor:
@@ -118,10 +107,11 @@ class Attestor:
         digest = batch_digest(self.deployment, batch)
         await self.view.wait(lambda: self.view.world_at(content.cut) is not None, CATCH_UP_SECONDS)
         async with self._deciding:
+            self._check_epoch(batch.epoch)
             world = self.view.world_at(content.cut)
             if world is None:
                 raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
-            self._check_heads(content)
+            self.check_heads(content)
             self._check_inputs(content.inputs)
             plain, world = world, with_pending(world, content.settlements, self.listing)
             reports = self.reports(content, world)
@@ -155,7 +145,13 @@ class Attestor:
             self._reported = (key, reports_at(world, content.prices, self.model, self.listing))
         return self._reported[1]
 
-    def _check_heads(self, content: BatchContent) -> None:
+    def _check_epoch(self, epoch: int) -> None:
+        """Heads are what a proposer says: who runs ahead would take the turns of those before it."""
+        own = self.view.newest_head_time // self.deployment.profile.epoch_seconds
+        if epoch > own + 1:
+            raise Refused("epoch_ahead", f"epoch {epoch}, by our heads it is {own}")
+
+    def check_heads(self, content: BatchContent) -> None:
         own = {entry.chain_id: entry for entry in self.view.cut()}
         for entry in content.cut:
             mine = own[entry.chain_id]
@@ -190,7 +186,7 @@ class Attestor:
         if missing:
             # Who knows other entries than we is not signed for, but listened to: else two halves wait for each other.
             if not self.cycle_faults(content.settlements, content.prices, world, content.batch.epoch):
-                self.journal.add_entries(content.settlements)
+                self.journal.add_entries(content.settlements, until=content.batch.valid_until)
             raise Refused(
                 "missing_entries",
                 f"{len(missing)} settlement entries that are signed and not final are not in the batch",
@@ -220,7 +216,7 @@ class Attestor:
         faults = self.cycle_faults(entries, self.own_marks(), self.view.final_world(), epoch)
         if faults:
             raise Refused("cycle_unsafe", faults[0], faults=faults[:20])
-        self.journal.add_entries(entries)
+        self.journal.add_entries(entries, until=self.view.newest_head_time + 300)
 
     def world(self) -> World:
         """This node's final blocks, with what is signed and not applied there."""
@@ -287,22 +283,24 @@ class Attestor:
                 )
             if (item.permit.account_id, item.permit.nonce) in head.used_nonces:
                 raise Refused("nonce_used", f"nonce {item.permit.nonce} is spent on chain {item.chain_id}")
-            own = [known for known in self.live_beside(item.accounts) if known.key != item.key]
-            keys = {other.key for other in listed}
-            missing = [known for known in own if known.key not in keys]
+            own = [known for known in self.live_beside(item.accounts) if known.identity != item.identity]
+            keys = {other.identity for other in listed}
+            missing = [known for known in own if known.identity not in keys]
             if missing:
                 raise Refused(
                     "missing_items",
                     f"{len(missing)} live item(s) of the owner's accounts are not in the list",
                     items=to_json(missing, tagged=True),
                 )
-            live = [other for other in listed if other.key != item.key and is_live(other, context.world)]
+            live = [other for other in listed if other.identity != item.identity and is_live(other, context.world)]
             # A leg that only the proposer knows may hold an account's acts back, but is none to take over by.
-            known_here = {known.key for known in own}
+            known_here = {known.identity for known in own}
             live = [
                 other
                 for other in live
-                if isinstance(other, PermitItem) or set(other.accounts) & set(item.accounts) or other.key in known_here
+                if isinstance(other, PermitItem)
+                or set(other.accounts) & set(item.accounts)
+                or other.identity in known_here
             ]
             verdict = judge(item, live, context)
             if isinstance(verdict, Refusal):
@@ -350,6 +348,7 @@ class Attestor:
         """
         for item in items:
             self.check(item)
+            check_told(item, self.deployment, self.listing, self.model, self.view, self.own_marks)
         world = self.view.final_world()
         self.journal.adopt([item for item in items if isinstance(item, PermitItem) and is_live(item, world)])
 

@@ -103,12 +103,14 @@ class BatchBook:
         for leaf in content.accounts:
             if leaf.equity < leaf.maintenance_margin:
                 self._below.setdefault((leaf.account_id, leaf.chain_id), content.batch.timestamp)
-        self._inventory = {}
+        known, self._inventory = self._inventory, {}
         for leg in content.legs:
             if leg.account_id == FUND:
-                self._inventory[(leg.chain_id, leg.asset)] = leg.auction_start
+                item = (leg.chain_id, leg.asset)
+                self._inventory[item] = min(known.get(item, leg.auction_start), leg.auction_start)
             else:
-                self._auctions[(leg.account_id, leg.chain_id)] = leg.auction_start
+                key = (leg.account_id, leg.chain_id)
+                self._auctions[key] = min(self._auctions.get(key, leg.auction_start), leg.auction_start)
 
     def recent(self) -> list[QuorumBatch]:
         """The batches kept decoded, newest first."""

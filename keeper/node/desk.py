@@ -21,6 +21,7 @@ from keeper.state.wire import to_json
 
 from .attestor import Attestor, Refused
 from .peers import PeerRefused, Peers, PeerUnavailable, live_items, signed_by
+from .permits import quorum_of
 
 log = structlog.get_logger()
 
@@ -55,8 +56,12 @@ class PermitDesk:
             except PeerUnavailable:
                 log.info("permit.proposer_gone", proposer="0x" + proposer.hex())
             else:
-                if status == 200:
+                if status == 200 and _is_signed(self._attestor, item, answer):
                     return answer
+                if status == 200:
+                    log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
+                    async with self._ordering:
+                        return await self._collect(item)
                 raise Refused(answer.pop("code", "refused"), answer.pop("message", f"HTTP {status}"), **answer)
         async with self._ordering:
             return await self._collect(item)
@@ -92,8 +97,8 @@ class PermitDesk:
     async def _round(self, item: PermitItem, told: list[LiveItem]) -> tuple[dict[Address, bytes], list[dict[str, Any]]]:
         """Ask every attestor once: the signatures, ours with them, and the refusals."""
         attestor = self._attestor
-        known = {other.key: other for other in (*told, *attestor.live_beside(item.accounts))}
-        listed = tuple(other for key, other in known.items() if key != item.key)
+        known = {other.identity: other for other in (*told, *attestor.live_beside(item.accounts))}
+        listed = tuple(other for key, other in known.items() if key != item.identity)
         digest = permit_digest(attestor.deployment, item)
         own = await attestor.sign_permit(item, listed)
         signatures: dict[Address, bytes] = {attestor.signer.address: own}
@@ -129,7 +134,7 @@ class PermitDesk:
         What is executed or dead at our final blocks may still live at theirs, a block behind: it must be listed, or
         they would miss it. Every signer judges what lives at its own.
         """
-        told: list[LiveItem] = []
+        told: list[tuple[Address, LiveItem]] = []
         for peer, answer in (await self._peers.gather(lambda peer: self._peers.live(peer, item.accounts))).items():
             if isinstance(answer, PeerUnavailable | PeerRefused):
                 continue
@@ -138,12 +143,23 @@ class PermitDesk:
             except Refused as refusal:
                 log.warning("peer.bad_list", peer="0x" + peer.hex(), reason=refusal.message)
             else:
-                told += _of_owners(answer, item)
-        return told
+                told += [(peer, other) for other in _of_owners(answer, item)]
+        return self._vouched(told)
+
+    def _vouched(self, told: Sequence[tuple[Address, LiveItem]]) -> list[LiveItem]:
+        """Permits have their owners' signatures. A leg has none: named by so few that no honest one need be among them,
+        it may be made up to hold up an account's acts. Who alone knows one refuses, and the others are a quorum."""
+        deployment = self._attestor.deployment
+        least = len(deployment.attestors) - deployment.threshold + 1
+        named: dict[object, set[Address]] = {}
+        for peer, other in told:
+            named.setdefault(other.identity, set()).add(peer)
+        items = {other.identity: other for _, other in told}
+        return [other for key, other in items.items() if isinstance(other, PermitItem) or len(named[key]) >= least]
 
     def _adopt_missing(self, refusals: list[dict[str, Any]]) -> list[LiveItem]:
         """Adopt what refusals say is missing in our list, and return it."""
-        found: list[LiveItem] = []
+        found: list[tuple[Address, LiveItem]] = []
         for refusal in refusals:
             if refusal["code"] == "missing_items":
                 try:
@@ -152,8 +168,18 @@ class PermitDesk:
                 except (Refused, ValueError) as error:
                     log.warning("peer.bad_list", peer=refusal["attestor"], reason=str(error))
                 else:
-                    found += items
-        return found
+                    peer = Address(bytes.fromhex(refusal["attestor"][2:]))
+                    found += [(peer, other) for other in items]
+        return self._vouched(found)
+
+
+def _is_signed(attestor: Attestor, item: PermitItem, answer: dict[str, Any]) -> bool:
+    """Whether the proposer's answer has what it says, and not only the right status."""
+    try:
+        quorum_of(attestor.deployment, item, answer)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_owners(items: Sequence[LiveItem], item: PermitItem) -> list[LiveItem]:

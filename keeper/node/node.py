@@ -177,7 +177,8 @@ class Node:
     async def _sweep(self, attestor: Attestor) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            attestor.retire_dead()
+            if self.view.started:
+                attestor.retire_dead()
 
     def faults(self) -> list[str]:
         """Why this node is not ready; empty where it is."""

@@ -39,6 +39,7 @@ class Peers:
 
     def __init__(self, urls: dict[Address, str], seconds: float = _SECONDS) -> None:
         self.urls = urls
+        self._seconds = seconds
         self._timeout = httpx.Timeout(seconds, connect=0.5)
         self._client = httpx.AsyncClient(timeout=self._timeout, limits=httpx.Limits(max_connections=32))
 
@@ -50,7 +51,8 @@ class Peers:
 
     async def preview(self, peer: Address, draft: BatchDraft) -> set[int]:
         """The legs of a draft, by number, that a peer would not sign."""
-        answer = await self._post(peer, "/v1/attest/preview", to_json(draft))
+        # A draft that is waited for too long is a batch of old heads: nobody signs it.
+        answer = await self._post(peer, "/v1/attest/preview", to_json(draft), min(_SECONDS, self._seconds / 2))
         refused = answer.get("refused")
         if not isinstance(refused, list) or not all(isinstance(number, int) for number in refused):
             raise PeerUnavailable(f"0x{peer.hex()}: no list of refused legs")
@@ -109,8 +111,8 @@ class Peers:
         except ValueError as error:
             raise PeerUnavailable(f"0x{peer.hex()}: {error}") from None
 
-    async def _post(self, peer: Address, path: str, body: Any) -> dict[str, Any]:
-        response = await self._send(peer, "POST", path, body)
+    async def _post(self, peer: Address, path: str, body: Any, seconds: float | None = None) -> dict[str, Any]:
+        response = await self._send(peer, "POST", path, body, seconds)
         answer = _object(peer, response)
         if response.status_code == httpx.codes.CONFLICT:
             raise PeerRefused(peer, answer)
@@ -123,10 +125,12 @@ class Peers:
     ) -> httpx.Response:
         content = None if body is None else orjson.dumps(body)
         try:
-            return await self._client.request(
-                method, self.urls[peer] + path, content=content, headers=_JSON, timeout=timeout or self._timeout
-            )
-        except httpx.HTTPError as error:
+            # httpx has a limit for each read: who sends a byte now and then would be waited for without end.
+            async with asyncio.timeout(timeout or self._seconds):
+                return await self._client.request(
+                    method, self.urls[peer] + path, content=content, headers=_JSON, timeout=timeout or self._timeout
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
             raise PeerUnavailable(f"0x{peer.hex()} at {self.urls[peer]}: {type(error).__name__} {error}") from None
 
 

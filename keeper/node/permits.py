@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from keeper.attest.codec import to_abi
-from keeper.attest.requests import permit_for, request_digest
+from keeper.attest.requests import permit_digest, permit_for, request_digest
+from keeper.attest.signatures import check_quorum
 from keeper.state.actions import Takeover, Withdraw
 from keeper.state.deployment import Deployment
 from keeper.state.live import PermitItem
-from keeper.state.wire import from_json
 
 from .peers import Peers, PeerUnavailable
 from .signer import Signer
@@ -61,11 +61,11 @@ class PermitClient:
             Declined: the attestors refused, and why. Some of them may have signed: it counts until its deadline.
             PeerUnavailable: no attestor answers.
         """
-        return await ask(self._peers, item)
+        return await ask(self._deployment, self._peers, item)
 
 
-async def ask(peers: Peers, item: PermitItem) -> Granted:
-    """As `PermitClient.ask`, for a request that wants nobody's key."""
+async def ask(deployment: Deployment, peers: Peers, item: PermitItem) -> Granted:
+    """As `PermitClient.ask`, for a request that wants nobody's key. Only what a quorum signed is granted."""
     failure: PeerUnavailable | None = None
     for peer in peers.urls:
         try:
@@ -75,5 +75,15 @@ async def ask(peers: Peers, item: PermitItem) -> Granted:
             continue
         if status != 200:
             raise Declined(answer)
-        return Granted(from_json(PermitItem, answer["item"]), bytes.fromhex(answer["signatures"][2:]))
+        try:
+            return Granted(item, quorum_of(deployment, item, answer))
+        except ValueError as error:
+            failure = PeerUnavailable(f"0x{peer.hex()}: {error}")
     raise failure or PeerUnavailable("no attestor is configured")
+
+
+def quorum_of(deployment: Deployment, item: PermitItem, answer: dict[str, Any]) -> bytes:
+    """The signatures of an answer. Raises ValueError unless they are a quorum's over this very permit."""
+    signatures = bytes.fromhex(str(answer.get("signatures")).removeprefix("0x"))
+    check_quorum(permit_digest(deployment, item), signatures, deployment.attestors, deployment.threshold)
+    return signatures

@@ -34,6 +34,7 @@ async def refused_legs(attestor: Attestor, draft: BatchDraft) -> list[int]:
     world = attestor.view.world_at(content.cut)
     if world is None:
         raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
+    attestor.check_heads(content)
     world = with_pending(world, content.settlements, attestor.listing)
     reports = attestor.reports(content, world)
     if attestor.view.late():

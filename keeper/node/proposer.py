@@ -55,7 +55,13 @@ class Proposer:
         """Propose whenever due, until cancelled."""
         while True:
             if await self._view.wait(self.due, 5.0):
-                await self.propose()
+                try:
+                    await self.propose()
+                except Exception as error:
+                    # What one account or one peer brought up costs an epoch, and not the node.
+                    self._last_epoch = self._view.newest_head_time // self._deployment.profile.epoch_seconds
+                    log.exception("epoch.failed", epoch=self._last_epoch)
+                    self._fail(self._last_epoch, repr(error))
 
     async def propose(self) -> QuorumBatch | None:
         """Build, sign and circulate one batch. None, with `failure` set, without a quorum: the epoch is skipped."""

@@ -18,7 +18,7 @@ from keeper.attest.batch import BatchContent
 from keeper.attest.codec import to_abi
 from keeper.attest.requests import clearance_for
 from keeper.chain.abi import encode
-from keeper.chain.cctp import Iris, IrisUnavailable, Shipment, delivered, shipments
+from keeper.chain.cctp import Attested, CctpError, Iris, IrisUnavailable, Shipment, delivered, shipments
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Sender, TransactionError
 from keeper.clearing.settlement import is_shipment, unapplied
@@ -192,7 +192,9 @@ class Settler:
                 action = Reserve(account, integrator, amount, amount, 0)
                 deadline = follower.head.block.time + _CLEARANCE_SECONDS
                 try:
-                    granted = await ask(self.peers, clearance_for(self.deployment, chain_id, action, deadline))
+                    granted = await ask(
+                        self.deployment, self.peers, clearance_for(self.deployment, chain_id, action, deadline)
+                    )
                 except (Declined, PeerUnavailable) as refused:
                     log.info("settler.waits", chain=chain_id, call="clearance", reason=str(refused))
                     lacking = isinstance(refused, Declined) and refused.code == "net_cash" and amount > scale
@@ -213,7 +215,7 @@ class Settler:
                 async for target, nonce in self._arrivals(chain_id):
                     log.info("shipment.arrived", source=chain_id, target=target, nonce="0x" + nonce.hex())
                     self.done["arrival"] = self.done.get("arrival", 0) + 1
-            except (RpcUnavailable, RpcError, TransactionError, IrisUnavailable) as error:
+            except (RpcUnavailable, RpcError, TransactionError, IrisUnavailable, CctpError) as error:
                 log.info("shipment.waits", chain=chain_id, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -232,7 +234,7 @@ class Settler:
             target = self.deployment.chains[shipment.to_chain]
             messages = await self.iris.attested(chain.cctp.domain, shipment.tx_hash)
             assert target.cctp is not None
-            mine = [m for m in messages if m.burn.destination_domain == target.cctp.domain]
+            mine = [m for m in messages if _is_own(m, chain, target)]
             if not mine:
                 continue
             for message in mine:
@@ -243,6 +245,16 @@ class Settler:
                 await self.senders[target.chain_id].send(target.bridge, message.completion)
                 yield target.chain_id, message.burn.nonce
             self._under_way[chain_id].remove(shipment)
+
+
+def _is_own(message: Attested, chain: ChainDeployment, target: ChainDeployment) -> bool:
+    """Whether it is a shipment of our adapter: the transaction may have sent anything else beside it."""
+    assert target.cctp is not None
+    try:
+        burn = message.burn
+    except CctpError:
+        return False
+    return burn.destination_domain == target.cctp.domain and burn.message_sender == chain.bridge
 
 
 def _open(leg: LiquidationLeaf, head: ChainState, chain: ChainDeployment) -> int:

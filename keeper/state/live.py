@@ -32,6 +32,11 @@ class PermitItem:
         return (self.permit.account_id, self.chain_id, self.permit.nonce)
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """What it is: under one nonce an owner may have signed several requests."""
+        return (*self.key, self.permit.action_hash, self.permit.deadline)
+
+    @property
     def accounts(self) -> tuple[AccountId, ...]:
         """Every account it counts against."""
         other = self.permit.counterparty_id
@@ -50,6 +55,13 @@ class LegItem:
     def key(self) -> tuple[bytes, int, bytes, int]:
         """(account, chain, asset, batch time)."""
         return (self.leaf.account_id, self.leaf.chain_id, self.leaf.asset, self.timestamp)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What it is, to the last figure."""
+        leaf = self.leaf
+        terms = (leaf.close_limit, leaf.mark_price, leaf.max_concession, leaf.auction_start, leaf.deposit_target)
+        return (*self.key, *terms, leaf.counterparty)
 
     @property
     def accounts(self) -> tuple[AccountId, ...]:

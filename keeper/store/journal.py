@@ -356,7 +356,7 @@ def _durable(connection: object, _: object) -> None:
 
 
 def _key(item: LiveItem) -> bytes:
-    return orjson.dumps(to_json([type(item).__name__, *item.key]))
+    return orjson.dumps(to_json([type(item).__name__, *item.identity]))
 
 
 def _decode(data: bytes) -> LiveItem:

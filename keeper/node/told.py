@@ -1,0 +1,61 @@
+"""What other attestors tell of, and what of it nobody can have signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keeper.attest.requests import DEADLINE_SECONDS
+from keeper.clearing.effects import effect_of
+from keeper.clearing.exposure import marked_assets, takeover_terms
+from keeper.margin.listing import Listing, UnknownAsset
+from keeper.margin.model import MarginModel
+from keeper.market.marks import Marks
+from keeper.state.deployment import Deployment
+from keeper.state.live import LegItem, LiveItem
+from keeper.state.world import component_of
+
+from .view import ChainsView
+
+HEAD_TOLERANCE_SECONDS = 5
+CATCH_UP_SECONDS = 1.0
+"""How long an attestor waits for its own provider to reach the cut."""
+
+
+class Refused(Exception):
+    """This attestor does not sign. `code` names the rule, `details` are JSON-ready figures."""
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+def check_told(
+    item: LiveItem,
+    deployment: Deployment,
+    listing: Listing,
+    model: MarginModel,
+    view: ChainsView,
+    marks: Callable[[], Marks],
+) -> None:
+    """Refuse a request that no attestor can have signed: it would count for ever, and have no effect that is known.
+
+    Raises:
+        Refused: a deadline that is too far, or an act on what is not listed.
+    """
+    if isinstance(item, LegItem):
+        return
+    latest = view.followers[item.chain_id].head.block.time + int(CATCH_UP_SECONDS) + HEAD_TOLERANCE_SECONDS
+    if item.permit.deadline > latest + DEADLINE_SECONDS:
+        raise Refused("deadline", f"deadline {item.permit.deadline} of a request that is told of")
+    try:
+        prices = {asset: (model.price(asset, marks()),) for asset in marked_assets([item])}
+        for account_id in item.accounts:
+            terms = takeover_terms(item, account_id, (), prices)[0]
+            account = component_of(view.final_world(), account_id, item.chain_id)
+            for asset in effect_of(item, account, listing, deployment.profile, terms).assets:
+                listing.underlying_of(asset)
+    except UnknownAsset as error:
+        raise Refused("unknown_asset", str(error)) from None
