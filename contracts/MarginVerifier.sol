@@ -52,7 +52,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         address reservations;
     }
 
-    /// @dev A batch's trees whose leaves count during the grace too.
+    /// @dev A batch's trees whose leaves count during the grace too: legs do not.
     enum Tree {
         Accounts,
         Marks,
@@ -67,6 +67,13 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         uint56 timestamp;
         uint56 stateTime;
         bool late;
+    }
+
+    /// @dev Where batches are: see `_batches`. Packed, because every posting writes it and every proof reads it.
+    struct Rows {
+        uint64 newest; // place of the newest batch
+        uint64 before; // place of the last batch of the other row
+        uint64 since; // when the row of the newest batch was begun
     }
 
     bytes32 public immutable DEPLOYMENT_ID;
@@ -90,9 +97,12 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     string private _name;
     string private _version;
 
-    /// @dev Two places used in turn, so that posting writes one batch and copies none: batch n is at n mod 2.
-    HeldBatch[2] private _batches;
-    uint256 private _posted;
+    /// @dev A ring of two rows, one at even places and one at odd ones, each filled in order. A row is begun again, over
+    /// what it had, once nothing in it counts any more; until then the other one grows. So nothing that counts is
+    /// overwritten however many batches are posted and however old their stamps, and at a steady pace, where rows keep
+    /// their length, posting writes over one batch and copies none.
+    mapping(uint256 place => HeldBatch) private _batches;
+    Rows private _rows;
 
     mapping(address => bool) private _members;
     mapping(bytes32 accountId => Proof) private _proofs;
@@ -132,8 +142,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     /// @inheritdoc IMarginVerifier
     function postBatch(MarginBatch calldata batch, ChainCut[] calldata cut, bytes calldata signatures) external {
         bytes32 digest = HashLib.digest(BATCH_SEPARATOR, HashLib.hash(batch));
-        uint256 posted = _posted;
-        HeldBatch storage last = _batches[posted % 2];
+        HeldBatch storage last = _batches[_rows.newest];
         if (last.digest == digest) return;
         _checkHeader(batch, last.epoch);
         bytes32 cutHash = HashLib.hash(cut);
@@ -142,9 +151,8 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         QuorumLib.requireQuorum(_members, THRESHOLD, digest, signatures);
 
         // After a silence the auctions' clocks start again: nobody could bid against a batch that was not there.
-        bool silent = posted == 0 || block.timestamp - last.postedAt > 2 * uint256(HEARTBEAT);
-        _posted = ++posted;
-        _batches[posted % 2] = HeldBatch({
+        bool silent = block.timestamp - last.postedAt > 2 * uint256(HEARTBEAT);
+        _batches[_nextPlace()] = HeldBatch({
             epoch: batch.epoch,
             timestamp: batch.timestamp,
             validUntil: batch.validUntil,
@@ -179,9 +187,23 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (batch.validUntil < block.timestamp) revert Errors.BatchExpired(batch.validUntil, block.timestamp);
     }
 
+    /// @dev The first batch of a row is what superseded the last one of the other row: the grace after it was posted,
+    /// that one was the last there to count. Place 0 stays empty and is the batch before the first.
+    function _nextPlace() private returns (uint64 place) {
+        Rows memory rows = _rows;
+        place = rows.newest + 2;
+        if (block.timestamp > uint256(rows.since) + GRACE) {
+            place = (rows.newest & 1) ^ 1;
+            (rows.before, rows.since) = (rows.newest, uint64(block.timestamp));
+        }
+        rows.newest = place;
+        _rows = rows;
+    }
+
     /// @inheritdoc IMarginVerifier
     function held() external view returns (HeldBatch memory current, HeldBatch memory previous) {
-        return (_batches[_posted % 2], _before());
+        Rows memory rows = _rows;
+        return (_batches[rows.newest], _batches[_placeBefore(rows, rows.newest)]);
     }
 
     // --- margin ----------------------------------------------------------------------------------------------------
@@ -285,8 +307,8 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     ) external view returns (uint64 clockStart) {
         _requireHere(leaf.accountId, leaf.chainId);
         bytes32 hash = HashLib.leaf(leaf);
-        HeldBatch storage batch = _currentBatch(proof);
-        if (!_proves(batch.liquidationsRoot, hash, proof)) revert Errors.LegNotInLatestBatch(hash);
+        HeldBatch storage batch = _batches[_rows.newest];
+        if (_rootOf(hash, proof) != batch.liquidationsRoot) revert Errors.LegNotInLatestBatch(hash);
         _requireMarkAge(batch, maxAge);
         uint64 resumedAt = batch.resumedAt;
         return leaf.auctionStart > resumedAt ? leaf.auctionStart : resumedAt;
@@ -302,26 +324,28 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (age > maxAge) revert Errors.MarksTooOld(age, maxAge);
     }
 
-    function _before() private view returns (HeldBatch storage) {
-        return _batches[(_posted + 1) % 2];
+    function _placeBefore(Rows memory rows, uint256 place) private pure returns (uint256) {
+        return place < 2 ? rows.before : place - 2;
     }
 
-    /// @dev The newest batch, which is what every proof is tried on first.
-    function _currentBatch(bytes32[] calldata proof) private view returns (HeldBatch storage) {
-        if (_posted == 0) revert Errors.NoBatch();
-        if (proof.length == 0) revert Errors.EmptyProof();
-        return _batches[_posted % 2];
-    }
-
-    /// @dev The batch whose tree has the leaf: the current one, or within the grace the one before, so that nobody breaks
-    /// a transaction by posting (CM-07).
-    function _batchOf(Tree tree, bytes32 hash, bytes32[] calldata proof) private view returns (HeldBatch storage) {
-        HeldBatch storage batch = _currentBatch(proof);
-        if (_proves(_rootOf(batch, tree), hash, proof)) return batch;
-        bool grace = block.timestamp <= uint256(batch.postedAt) + GRACE;
-        batch = _before();
-        if (!grace || !_proves(_rootOf(batch, tree), hash, proof)) revert Errors.InvalidProof(hash);
-        return batch;
+    /// @dev The batch whose tree has the leaf: the newest, or one that was superseded no longer than the grace ago, so
+    /// that nobody breaks a transaction by posting, however often (CM-07). The walk passes what was posted within the
+    /// grace and no more: it ends at the latest where the other row begins, which is older, or at the empty place 0.
+    /// The root is computed once; what a batch more costs is reading its time and its root.
+    function _batchOf(
+        Tree tree,
+        bytes32 hash,
+        bytes32[] calldata proof
+    ) private view returns (HeldBatch storage batch) {
+        bytes32 root = _rootOf(hash, proof);
+        Rows memory rows = _rows;
+        uint256 place = rows.newest;
+        batch = _batches[place];
+        while (_rootOf(batch, tree) != root) {
+            if (block.timestamp > uint256(batch.postedAt) + GRACE) revert Errors.InvalidProof(hash);
+            place = _placeBefore(rows, place);
+            batch = _batches[place];
+        }
     }
 
     function _rootOf(HeldBatch storage batch, Tree tree) private view returns (bytes32) {
@@ -329,9 +353,11 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         return tree == Tree.Marks ? batch.marksRoot : batch.settlementsRoot;
     }
 
-    /// @dev An absent tree has root 0, and nothing proves against it.
-    function _proves(bytes32 root, bytes32 leaf, bytes32[] calldata proof) private pure returns (bool) {
-        return root != 0 && MerkleProof.verifyCalldata(proof, root, leaf);
+    /// @dev The root that the proof leads to: a hash, so never the 0 that an absent tree has.
+    function _rootOf(bytes32 leaf, bytes32[] calldata proof) private view returns (bytes32) {
+        if (_rows.since == 0) revert Errors.NoBatch();
+        if (proof.length == 0) revert Errors.EmptyProof();
+        return MerkleProof.processProofCalldata(proof, leaf);
     }
 
     function _age(uint256 time) private view returns (uint256) {

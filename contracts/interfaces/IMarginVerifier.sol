@@ -14,9 +14,10 @@ import {
 } from "../libraries/Types.sol";
 
 /// @title IMarginVerifier
-/// @notice Holds the attestors' current and previous batch on one chain, answers margin questions against them, and
-/// spends permits.
-/// @dev A view is advice: what it shows can be spent elsewhere a block later. Release nothing on it; reserve instead.
+/// @notice Holds the attestors' batches on one chain, answers margin questions against them, and spends permits.
+/// @dev A batch counts while it is the current one and during the grace after another superseded it; legs count in the
+/// current one only. A view is advice: what it shows can be spent elsewhere a block later. Release nothing on it;
+/// reserve instead.
 interface IMarginVerifier {
     /// @notice Takes a batch that a quorum signed. Anyone may post; posting what is held already does nothing.
     /// @param batch The signed batch.
@@ -24,7 +25,7 @@ interface IMarginVerifier {
     /// @param signatures 65 bytes each (r ‖ s ‖ v), signers strictly ascending, at least the set's threshold.
     function postBatch(MarginBatch calldata batch, ChainCut[] calldata cut, bytes calldata signatures) external;
 
-    /// @notice Checks an account's leaf against the current batch, or the one before during the grace.
+    /// @notice Checks an account's leaf against the newest batch that counts and has it.
     /// @param leaf The account's margin on this chain.
     /// @param proof Merkle proof, StandardMerkleTree.
     /// @param maxMarkAge Oldest marks accepted, seconds.
@@ -48,8 +49,7 @@ interface IMarginVerifier {
     /// @return Whether equity covers initial margin in the margin last proven, within both ages. Never reverts.
     function isHealthy(bytes32 accountId, uint256 maxMarkAge, uint256 maxStateAge) external view returns (bool);
 
-    /// @notice Reverts unless `leaf` is a mark of the current batch, or of the one before during the grace, whose
-    /// timestamp is at most `maxAge` seconds old.
+    /// @notice Reverts unless `leaf` is a mark of a batch that counts, whose timestamp is at most `maxAge` seconds old.
     /// @return timestamp Of the batch it was proven in.
     function checkMark(
         MarkLeaf calldata leaf,
@@ -66,8 +66,8 @@ interface IMarginVerifier {
         uint256 maxAge
     ) external view returns (uint64 clockStart);
 
-    /// @notice Reverts unless `leaf` is for this chain and in the settlements of the current batch, or of the one before
-    /// during the grace. Of any age: a signed settlement never expires.
+    /// @notice Reverts unless `leaf` is for this chain and in the settlements of a batch that counts. Of any age: a signed
+    /// settlement never expires.
     function checkSettlement(SettlementLeaf calldata leaf, bytes32[] calldata proof) external view;
 
     /// @notice Reverts unless a quorum signed the permit for this contract and its deadline is in reach.

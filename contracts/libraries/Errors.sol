@@ -73,7 +73,7 @@ library Errors {
     error ZeroLeaf();
     /// @notice Every tree has at least two leaves: an empty proof is none.
     error EmptyProof();
-    /// @notice The leaf is in neither the current batch nor, within the grace, the one before.
+    /// @notice The leaf is in no batch that counts: not in the current one, nor in one superseded within the grace.
     error InvalidProof(bytes32 leaf);
     /// @notice The leaf is for another chain.
     error WrongChain(uint64 given, uint256 here);

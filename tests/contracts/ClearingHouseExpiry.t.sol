@@ -212,13 +212,13 @@ contract ClearingHouseExpiryTest is SettlementFixture {
         _fixRefused(markOf(ETH, PRICE, 0, 0), abi.encodeWithSelector(Errors.NotDated.selector, ETH));
         bytes32 malformed = bytes32(uint256(future) | 1);
         _fixRefused(markOf(malformed, PRICE, 0, EXPIRY), abi.encodeWithSelector(Errors.NotDated.selector, malformed));
-        MarkLeaf memory unsigned = markOf(future, PRICE, 0, EXPIRY);
+        MarkLeaf memory unsigned = markOf(future, PRICE + 1, 0, EXPIRY);
         bytes32[] memory proof = _proofOf(markOf(malformed, PRICE, 0, EXPIRY));
         expectError(abi.encodeWithSelector(Errors.InvalidProof.selector, HashLib.leaf(unsigned)));
         house.fixSettlement(unsigned, proof);
     }
 
-    /// @notice In the second of the expiry already, and from a batch of any age, also the one before in its grace.
+    /// @notice In the second of the expiry already, and from a batch of any age, also one superseded within the grace.
     function test_fixSettlement_AtExpiryAndFromAnOldBatch() public {
         vm.warp(EXPIRY - EPOCH_SECONDS);
         fixPrice(future, EXPIRY, PRICE);

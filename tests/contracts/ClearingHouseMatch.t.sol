@@ -47,6 +47,21 @@ contract ClearingHouseMatchTest is HouseFixture {
         assertSums("after a sale by the maker");
     }
 
+    /// @notice CM-07: a match that was signed and sent is not broken by whoever posts batches before it.
+    function test_CM07_matchOrders_AfterTwoAndFivePostings() public {
+        IClearingHouse.Match memory m = matchOf(MAKER, TAKER, 1e18, MARK);
+        for (uint256 postings = 1; postings <= 5; ++postings) {
+            postMark(markOf("ETH", MARK + postings));
+            if (postings != 2 && postings != 5) continue;
+            uint256 state = vm.snapshotState();
+            house.matchOrders(m);
+            assertEq(house.positionOf(idOf(MAKER), ETH), 1e18, "matched");
+            vm.revertToState(state);
+        }
+        pass(GRACE + 1);
+        _refused(m, abi.encodeWithSelector(Errors.InvalidProof.selector, HashLib.leaf(m.mark)));
+    }
+
     /// @notice Whatever sizes and prices, in any direction, nothing is made or lost; rounding goes to the fund.
     function testFuzz_CM30_CM31_matchOrders_Conserves(uint256[4] calldata sizes, uint256[4] calldata prices) public {
         for (uint256 i; i < sizes.length; ++i) {

@@ -143,7 +143,7 @@ contract ClearingHouseSettlementTest is SettlementFixture {
         applyEntry(zero, abi.encodeWithSelector(Errors.ZeroLeaf.selector));
     }
 
-    /// @notice Of any age, from the current batch, and from the one before within the grace.
+    /// @notice Of any age, from the current batch, and from one superseded within the grace.
     function test_CM50_applySettlement_NeverExpires() public {
         SettlementLeaf memory entry = entryOf(1, idOf(ALICE), 5e18);
         postEntry(entry);
@@ -158,6 +158,22 @@ contract ClearingHouseSettlementTest is SettlementFixture {
         pass(GRACE);
         applyEntry(entry, proof, "");
         vm.revertToState(state);
+        pass(GRACE + 1);
+        applyEntry(entry, proof, abi.encodeWithSelector(Errors.InvalidProof.selector, HashLib.leaf(entry)));
+    }
+
+    /// @notice CM-07: nor is what is pending broken by two or five postings, though none of them lists it.
+    function test_CM07_CM50_applySettlement_AfterTwoAndFivePostings() public {
+        SettlementLeaf memory entry = entryOf(1, idOf(ALICE), 5e18);
+        postEntry(entry);
+        bytes32[] memory proof = Trees.proof(settlementsTree(), HashLib.leaf(entry));
+        for (uint64 postings = 1; postings <= 5; ++postings) {
+            postEntry(entryOf(1 + postings, idOf(BOB), 5e18));
+            if (postings != 2 && postings != 5) continue;
+            uint256 state = vm.snapshotState();
+            applyEntry(entry, proof, "");
+            vm.revertToState(state);
+        }
         pass(GRACE + 1);
         applyEntry(entry, proof, abi.encodeWithSelector(Errors.InvalidProof.selector, HashLib.leaf(entry)));
     }

@@ -20,25 +20,40 @@ contract MarginVerifierGasTest is VerifierFixture {
         for (uint256 i; i < 600; ++i) {
             accountLeaves.push(HashLib.leaf(healthy(address(uint160(i + 1)), CHAIN_A)));
         }
-        post();
-        pass(15);
-        post();
-        pass(15);
+        for (uint256 i; i < 12; ++i) {
+            post();
+            pass(HEARTBEAT);
+        }
     }
 
-    /// @notice With three of four signers and three chains in the cut; either of the two slots is written in turn.
+    /// @notice With three of four signers and three chains in the cut, at a steady pace: a round of both rows, and every
+    /// batch is written over one that no longer counts.
     function test_gas_postBatch() public {
-        for (uint256 i; i < 2; ++i) {
+        for (uint256 i; i < 12; ++i) {
             (MarginBatch memory batch, ChainCut[] memory cut) = draft();
             bytes memory signatures = quorum(digestOf(batch));
             vm.cool(address(verifier));
             verifier.postBatch(batch, cut, signatures);
             _measured("postBatch", 95_000);
-            pass(15);
+            pass(HEARTBEAT);
         }
     }
 
-    /// @notice Depth ten, the whole call: two batches' words read cold, the leaf hashed, ten nodes.
+    /// @notice Where batches come faster than ever before, and a row grows: words that were zero, here four
+    /// because three of the four trees are absent.
+    function test_gas_postBatch_AtANewPlace() public {
+        for (uint256 i; i < 12; ++i) {
+            post();
+            pass(EPOCH_SECONDS);
+        }
+        (MarginBatch memory batch, ChainCut[] memory cut) = draft();
+        bytes memory signatures = quorum(digestOf(batch));
+        vm.cool(address(verifier));
+        verifier.postBatch(batch, cut, signatures);
+        _measured("postBatch, at a new place", 165_000);
+    }
+
+    /// @notice Depth ten, the whole call: a batch's words read cold, the leaf hashed, ten nodes.
     function test_gas_check() public {
         MarginLeaf memory leaf = healthy(address(1), CHAIN_A);
         bytes32[] memory proof = Trees.proof(accountsTree(), HashLib.leaf(leaf));
@@ -48,6 +63,21 @@ contract MarginVerifierGasTest is VerifierFixture {
         _measured("check, cold", 20_000);
         verifier.check(leaf, proof, 60, 60);
         _measured("check, warm", 10_000);
+    }
+
+    /// @notice What whoever posts adds to another's transaction: reading a time and a root for each batch, nothing that
+    /// grows with the depth.
+    function test_gas_check_AfterFivePostings() public {
+        MarginLeaf memory leaf = healthy(address(1), CHAIN_A);
+        bytes32[] memory proof = Trees.proof(accountsTree(), HashLib.leaf(leaf));
+        for (uint256 i; i < 5; ++i) {
+            accountLeaves[1] = bytes32(i + 1);
+            post();
+            pass(EPOCH_SECONDS);
+        }
+        vm.cool(address(verifier));
+        verifier.check(leaf, proof, 60, 60);
+        _measured("check, five batches back, cold", 45_000);
     }
 
     function test_gas_consumePermit() public {

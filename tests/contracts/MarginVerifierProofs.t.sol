@@ -14,6 +14,7 @@ import {
 } from "../../contracts/libraries/Types.sol";
 import {Trees} from "./base/Trees.sol";
 import {VerifierFixture} from "./base/VerifierFixture.sol";
+import {vm} from "./base/Vm.sol";
 
 /// @notice What is answered against a posted batch: to whom a proof belongs (CM-05), how old an answer is (CM-07), and
 /// which legs still count (CM-40).
@@ -176,7 +177,7 @@ contract MarginVerifierProofsTest is VerifierFixture {
 
     // --- grace (CM-07) ---------------------------------------------------------------------------------------------
 
-    function test_CM07_check_TheBatchBeforeStaysUsableForTheGrace() public {
+    function test_CM07_check_ABatchCountsForTheGraceAfterItWasSuperseded() public {
         bytes32[] memory proof = _proof(leaf);
         _replaceBatch();
         pass(GRACE);
@@ -185,13 +186,77 @@ contract MarginVerifierProofsTest is VerifierFixture {
         _refused(leaf, proof);
     }
 
-    /// @notice Two batches later it is gone, however young.
-    function test_CM07_check_OnlyTheBatchBefore() public {
+    /// @notice Anyone may post: neither two postings nor five within the grace break a proof, and none prolongs it.
+    function test_CM07_prove_PostingsDoNotBreakIt() public {
         bytes32[] memory proof = _proof(leaf);
         _replaceBatch();
-        pass(EPOCH_SECONDS);
+        uint256 last = block.timestamp + GRACE;
+        for (uint256 postings = 1; postings <= 5; ++postings) {
+            uint256 state = vm.snapshotState();
+            assertTrue(verifier.prove(leaf, proof).proven, "after a posting more");
+            pass(last - block.timestamp);
+            verifier.prove(leaf, proof);
+            pass(1);
+            _refused(leaf, proof);
+            vm.revertToState(state);
+            accountLeaves[1] = keccak256(abi.encode("another", postings));
+            pass(EPOCH_SECONDS);
+            post();
+        }
+    }
+
+    /// @notice A posting in the last second of a grace writes over nothing that still counts in it.
+    function test_CM07_check_APostingInTheLastSecondOfTheGrace() public {
+        bytes32[] memory proof = _proof(leaf);
+        post();
+        accountLeaves[0] = keccak256("another");
+        pass(GRACE + 1);
+        post();
+        pass(GRACE);
+        post();
+        verifier.check(leaf, proof, ANY_AGE, ANY_AGE);
+        pass(1);
         post();
         _refused(leaf, proof);
+    }
+
+    /// @notice What was signed and never posted may be posted all at once: many more batches than epochs that fit into
+    /// the grace, and the first still counts.
+    function test_CM07_check_ABacklogPostedAtOnceDoesNotBreakIt() public {
+        uint256 epoch = START / EPOCH_SECONDS - 200;
+        bytes32[] memory proof = _proof(leaf);
+        _postOf(epoch);
+        for (uint256 i = 1; i < 200; ++i) {
+            accountLeaves[0] = bytes32(i);
+            _postOf(epoch + i);
+        }
+        verifier.check(leaf, proof, ANY_AGE, ANY_AGE);
+        pass(GRACE + 1);
+        _refused(leaf, proof);
+        verifier.checkMark(mark, Trees.proof(marksTree(), HashLib.leaf(mark)), ANY_AGE);
+    }
+
+    /// @notice At whatever pace and of whatever epochs batches are posted: exactly those count that were superseded no
+    /// longer than the grace ago, whatever places they are at.
+    /// @param gaps Seconds before each posting: at once, in quick succession, about a heartbeat, or a silence.
+    function testFuzz_CM07_check_ExactlyWhatWasSupersededWithinTheGraceCounts(uint8[16] calldata gaps) public {
+        MarginLeaf[] memory leaves = new MarginLeaf[](gaps.length);
+        bytes32[][] memory proofs = new bytes32[][](gaps.length);
+        uint256[] memory supersededAt = new uint256[](gaps.length);
+        for (uint256 i; i < gaps.length; ++i) {
+            uint256 most = [uint256(1), 4, 16, 64][gaps[i] % 4];
+            pass(gaps[i] / 4 % most);
+            if (i != 0) supersededAt[i - 1] = block.timestamp;
+            supersededAt[i] = block.timestamp + 1;
+            leaves[i] = healthy(address(uint160(i + 1)), CHAIN_A);
+            accountLeaves[0] = HashLib.leaf(leaves[i]);
+            proofs[i] = _proof(leaves[i]);
+            _postOf(START / EPOCH_SECONDS - 100 + i);
+            for (uint256 j; j <= i; ++j) {
+                if (block.timestamp <= supersededAt[j] + GRACE) verifier.check(leaves[j], proofs[j], ANY_AGE, ANY_AGE);
+                else _refused(leaves[j], proofs[j]);
+            }
+        }
     }
 
     // --- what is stored --------------------------------------------------------------------------------------------
@@ -249,7 +314,7 @@ contract MarginVerifierProofsTest is VerifierFixture {
 
     // --- marks -----------------------------------------------------------------------------------------------------
 
-    function test_CM05_checkMark_OfTheCurrentBatchAndTheOneBefore() public {
+    function test_CM05_checkMark_OfBatchesThatCount() public {
         bytes32[] memory proof = Trees.proof(marksTree(), HashLib.leaf(mark));
         post();
         pass(EPOCH_SECONDS);
@@ -258,7 +323,11 @@ contract MarginVerifierProofsTest is VerifierFixture {
         verifier.checkMark(mark, proof, EPOCH_SECONDS);
         expectError(abi.encodeWithSelector(Errors.MarksTooOld.selector, EPOCH_SECONDS, 1));
         verifier.checkMark(mark, proof, 1);
-        pass(GRACE + 1);
+        pass(EPOCH_SECONDS);
+        delete markLeaves;
+        post();
+        verifier.checkMark(mark, proof, 2 * EPOCH_SECONDS);
+        pass(GRACE - EPOCH_SECONDS + 1);
         expectError(abi.encodeWithSelector(Errors.InvalidProof.selector, HashLib.leaf(mark)));
         verifier.checkMark(mark, proof, ANY_AGE);
     }
@@ -322,6 +391,15 @@ contract MarginVerifierProofsTest is VerifierFixture {
         pass(EPOCH_SECONDS);
         accountLeaves[0] = HashLib.leaf(healthy(address(0xCA401), CHAIN_A));
         post();
+    }
+
+    /// @dev Posts one with the stamp of this epoch, which may be long past.
+    function _postOf(uint256 epoch) private {
+        (MarginBatch memory batch, ChainCut[] memory cut) = draft();
+        batch.epoch = uint64(epoch);
+        batch.timestamp = uint64(epoch) * EPOCH_SECONDS;
+        batch.validUntil = uint64(block.timestamp);
+        post(batch, cut);
     }
 
     function _proof(MarginLeaf memory of_) private view returns (bytes32[] memory) {
