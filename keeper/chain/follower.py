@@ -35,7 +35,7 @@ _HEADERS = 64
 """Largest gap that is followed header by header; a larger one is backfilled by ranges of logs."""
 _FIRST_RANGE = 2_000
 _ROUNDS = 1_024
-"""Most rounds of a feed that one settlement price is averaged over."""
+"""Rounds of a feed that are asked for first; four times as many while they do not reach back far enough."""
 _GROWTH = 1.05
 
 
@@ -95,14 +95,18 @@ class Follower:
         Raises:
             RpcUnavailable, RpcError: as `poll`.
         """
-        call = {
-            "to": "0x" + self.chain.contracts.lens.hex(),
-            "data": "0x" + encode("MarginLens", "rounds", [self.chain.feeds[symbol], since, _ROUNDS]).hex(),
-        }
-        with understood(self.rpc):
-            answer = await self.rpc.call("eth_call", [call, {"blockHash": "0x" + self.final.block.hash.hex()}])
-            (found,) = decode_result("MarginLens", "rounds", bytes.fromhex(answer[2:]))
-            return [(int(value), int(time)) for value, time in found]
+        block, most = {"blockHash": "0x" + self.final.block.hash.hex()}, _ROUNDS
+        while True:
+            data = encode("MarginLens", "rounds", [self.chain.feeds[symbol], since, most])
+            call = {"to": "0x" + self.chain.contracts.lens.hex(), "data": "0x" + data.hex()}
+            with understood(self.rpc):
+                answer = await self.rpc.call("eth_call", [call, block])
+                (listed,) = decode_result("MarginLens", "rounds", bytes.fromhex(answer[2:]))
+                found = [(int(value), int(time)) for value, time in listed]
+            # A list that was cut off would be another one, and another price, for who looks at another block.
+            if len(found) < most or found[-1][1] <= since:
+                return found
+            most *= 4
 
     async def poll(self) -> bool:
         """Look once; True where something is new.

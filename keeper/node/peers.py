@@ -40,6 +40,8 @@ class Peers:
     def __init__(self, urls: dict[Address, str], seconds: float = _SECONDS) -> None:
         self.urls = urls
         self._seconds = seconds
+        self.preview_seconds = min(_SECONDS, seconds / 2)
+        """A draft that is waited for longer is a batch of old heads: nobody signs it."""
         self._timeout = httpx.Timeout(seconds, connect=0.5)
         self._client = httpx.AsyncClient(timeout=self._timeout, limits=httpx.Limits(max_connections=32))
 
@@ -51,8 +53,7 @@ class Peers:
 
     async def preview(self, peer: Address, draft: BatchDraft) -> set[int]:
         """The legs of a draft, by number, that a peer would not sign."""
-        # A draft that is waited for too long is a batch of old heads: nobody signs it.
-        answer = await self._post(peer, "/v1/attest/preview", to_json(draft), min(_SECONDS, self._seconds / 2))
+        answer = await self._post(peer, "/v1/attest/preview", to_json(draft), self.preview_seconds)
         refused = answer.get("refused")
         if not isinstance(refused, list) or not all(isinstance(number, int) for number in refused):
             raise PeerUnavailable(f"0x{peer.hex()}: no list of refused legs")

@@ -221,7 +221,7 @@ class Journal:
         if accounts is not None:
             query = query.where(live_items.c.account_id.in_([bytes(a) for a in accounts]))
         with self._engine.connect() as connection:
-            return [_decode(row.item) for row in connection.execute(query)]
+            return [decode_item(row.item) for row in connection.execute(query)]
 
     def live_of_owners(self, owners: Collection[Address]) -> list[LiveItem]:
         """Items not retired of every account of these owners, as `live`."""
@@ -230,18 +230,18 @@ class Journal:
         of_owner = [live_items.c.account_id.between(bytes(o) + b"\0" * 12, bytes(o) + b"\xff" * 12) for o in owners]
         query = select(live_items.c.key, live_items.c.item).distinct().where(or_(*of_owner)).order_by(live_items.c.key)
         with self._engine.connect() as connection:
-            return [_decode(row.item) for row in connection.execute(query)]
+            return [decode_item(row.item) for row in connection.execute(query)]
 
     def retire(self, items: Iterable[LiveItem]) -> None:
         """Drop items that are executed or dead from the live list. What was signed stays recorded for ever."""
-        keys = [_key(item) for item in items]
+        keys = [item_key(item) for item in items]
         if keys:
             with self._engine.begin() as connection:
                 connection.execute(delete(live_items).where(live_items.c.key.in_(keys)))
 
     def _add_live(self, connection: Connection, items: Iterable[LiveItem]) -> None:
         rows = [
-            {"key": _key(item), "account_id": bytes(account), "item": orjson.dumps(to_json(item, tagged=True))}
+            {"key": item_key(item), "account_id": bytes(account), "item": orjson.dumps(to_json(item, tagged=True))}
             for item in items
             for account in item.accounts
         ]
@@ -355,10 +355,10 @@ def _durable(connection: object, _: object) -> None:
     cursor.close()
 
 
-def _key(item: LiveItem) -> bytes:
+def item_key(item: LiveItem) -> bytes:
     return orjson.dumps(to_json([type(item).__name__, *item.identity]))
 
 
-def _decode(data: bytes) -> LiveItem:
+def decode_item(data: bytes) -> LiveItem:
     fields = orjson.loads(data)
     return from_json(_KINDS[fields.pop("type")], fields)

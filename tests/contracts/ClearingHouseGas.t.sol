@@ -104,7 +104,7 @@ contract ClearingHouseGasTest is SettlementFixture {
     }
 
     function test_gas_claim() public {
-        reserve(1, address(0x1E4D), 100e18, 50e18);
+        reserve(1, address(0x1E4D), 100e18, 60e18);
         _cool();
         claim(1, address(0x1E4D), 60e18);
         _measured("claim, paid at once", 220_000);

@@ -258,7 +258,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def _keep(self, items: list[LegItem] | list[PermitItem]) -> None:
         for item in items:
-            self.live.setdefault((type(item).__name__, *item.key), item)
+            self.live.setdefault((type(item).__name__, *item.identity), item)
 
     @invariant()
     def remembers(self) -> None:
@@ -266,7 +266,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert self.journal.cut() == self.cut
             found = self.journal.live(None)
             assert len(found) == len(self.live)
-            assert all(self.live[(type(item).__name__, *item.key)] == item for item in found)
+            assert all(self.live[(type(item).__name__, *item.identity)] == item for item in found)
             of_owner = self.journal.live([OWNER])
             assert [i for i in found if OWNER in i.accounts] == of_owner
 

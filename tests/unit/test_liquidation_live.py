@@ -73,11 +73,15 @@ def test_a_permitted_withdrawal_does_not_hold_off_a_leg() -> None:
     assert size * dollars(leaf.max_concession) + 1 <= 400 / 2150 * 420 * size + 1e-9
 
 
-def test_many_live_withdrawals_do_not_stop_a_plan_but_many_live_trades_do() -> None:
+def test_many_live_permits_do_not_stop_a_plan() -> None:
+    """Withdrawals are all in the corners; of trades the eight that lose most: unused ones hold off nothing."""
     chains = long_five(1000)
     assert plan(chains, live=[withdraw(1) for _ in range(40)]) is not None
-    assert plan(chains, live=[trade(-0.001, chain_id=B) for _ in range(8)]) is not None
-    assert plan(chains, live=[trade(-0.001, chain_id=B) for _ in range(9)]) is None
+    for count in (8, 9, 40):
+        assert plan(chains, live=[trade(-0.001, chain_id=B) for _ in range(count)]) is not None
+    # What loses most is among them, however many are lighter.
+    heavy = trade(-5, chain_id=B)
+    assert plan(chains, live=[*(trade(-0.001, chain_id=B) for _ in range(40)), heavy]) is None
 
 
 def test_an_account_that_is_a_taker_elsewhere_counts_that_too() -> None:
