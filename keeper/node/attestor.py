@@ -175,9 +175,10 @@ class Attestor:
         funding = advanced(previous, proposed.underlyings, proposed.time, self.deployment.profile.max_funding_rate)
         if funding != proposed.funding:
             raise Refused("funding", f"funding is not that of batch {proposed.since} carried to {proposed.time}")
-        missing = {} if previous is None else previous.settled_at.keys() - proposed.settled_at.keys()
+        before = [previous, None if self.batches.latest is None else self.batches.latest.content.inputs]
+        missing = {asset for each in before if each for asset in each.settled_at} - proposed.settled_at.keys()
         if missing:
-            raise Refused("settlement_missing", f"{len(missing)} settlement price(s) of the batch before are missing")
+            raise Refused("settlement_missing", f"{len(missing)} settlement price(s) of batches before are missing")
 
     def _check_settlements(self, content: BatchContent, world: World) -> None:
         """Everything signed before that is not final is carried on; what is new keeps the rules of a cycle (CM-50)."""

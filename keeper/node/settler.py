@@ -40,6 +40,8 @@ MOST_AT_ONCE = 40
 
 _PAUSE_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
+_FUNDING_SECONDS = 3_600
+"""Age of a stored funding index at which it is brought up."""
 _CLEAR_SECONDS = 5.0
 """Until the clearance of a claim is asked for again: a cycle or a sale takes longer."""
 _CLEARANCE_SECONDS = 60
@@ -110,6 +112,7 @@ class Settler:
             *self._assigned(chain, head, content),
             *self._entries(chain, head, content),
             *self._expired(chain, head, content.marks, content),
+            *self._funding(chain, head, content),
             *self._payouts(chain, head),
         ]
 
@@ -161,6 +164,19 @@ class Settler:
                 data = encode("ClearingHouse", "deleverage", (to_abi(leg), content.leg_tree.proof(leg), size))
                 key = ("deleverage", leg.account_id, leg.asset, leg.counterparty)
                 calls.append(Call(key, chain.contracts.clearing_house, data))
+        return calls
+
+    def _funding(self, chain: ChainDeployment, head: ChainState, content: BatchContent) -> list[Call]:
+        """Funding indexes that nobody has touched for long. What a contract takes in one step is by the price of then:
+        after a day of silence and a fall by half it would take no trade until hours had passed."""
+        held = {asset for sizes in head.sizes.values() for asset in sizes}
+        calls = []
+        for mark in content.marks:
+            stored = head.funding.get(mark.asset)
+            if stored is None or mark.asset not in held or content.batch.timestamp - stored.time < _FUNDING_SECONDS:
+                continue
+            data = encode("ClearingHouse", "accrue", (to_abi(mark), content.mark_tree.proof(mark), []))
+            calls.append(Call(("funding", mark.asset, stored.time), chain.contracts.clearing_house, data))
         return calls
 
     def _payouts(self, chain: ChainDeployment, head: ChainState) -> list[Call]:
