@@ -193,7 +193,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         Rows memory rows = _rows;
         place = rows.newest + 2;
         if (block.timestamp > uint256(rows.since) + GRACE) {
-            place = (rows.newest & 1) ^ 1;
+            place = 1 - (rows.newest & 1);
             (rows.before, rows.since) = (rows.newest, uint64(block.timestamp));
         }
         rows.newest = place;
