@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 
 B = 31_337_002
-_USERS = iter(range(50, 60))
+_USERS = iter(range(50, 63))
 
 
 @pytest_asyncio.fixture
