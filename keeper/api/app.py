@@ -15,11 +15,11 @@ from keeper.attest.codec import CodecError
 from keeper.attest.merkle import MerkleError
 from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, QuorumBatch
 from keeper.attest.signatures import QuorumError
-from keeper.node.attestor import Refused
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
 from keeper.node.peers import PeerUnavailable
 from keeper.node.preview import refused_legs
+from keeper.node.refusal import Refused
 from keeper.node.view import NotReady
 from keeper.state.ids import IdError, parse_account_id
 from keeper.state.live import PermitItem

@@ -18,10 +18,23 @@ from keeper.margin.valuation import EXACT, Valuation
 from keeper.market.marks import Marks
 from keeper.state.batch import SettlementLeaf
 from keeper.state.deployment import Profile
-from keeper.state.ids import FUND, AccountId, transfer_target
+from keeper.state.ids import FUND, AccountId
 from keeper.state.world import MarginAccount, World
 
-from .settlement import Cycle, Ledger, Terms, Vault, cover, is_applied, is_shipment, ledgers, plan, unapplied, vaults
+from .settlement import (
+    Cycle,
+    Ledger,
+    Terms,
+    Vault,
+    cover,
+    enter,
+    is_applied,
+    is_shipment,
+    ledgers,
+    plan,
+    unapplied,
+    vaults,
+)
 from .settlement_checks import broken
 
 _COVERS = 2**52
@@ -162,27 +175,12 @@ def settlement_faults(
         for leaf in group:
             key = (leaf.account_id, leaf.chain_id)
             entered[key] = entered.get(key, 0) + leaf.cash_delta
-            vaults = _with(vaults, leaf)
+            enter(vaults, leaf)
         if number >= _COVERS and number not in {cover_number(leaf.account_id, newest) for leaf in group} | {
             cover_number(leaf.account_id, newest - _COVER_EPOCHS) for leaf in group
         }:
             faults.append(f"cycle {number}: not the number of a payment to any of its accounts")
     return faults
-
-
-def _with(vaults: Mapping[int, Vault], leaf: SettlementLeaf) -> dict[int, Vault]:
-    """The vaults once a leaf is signed."""
-    found = dict(vaults)
-    own, target = found.get(leaf.chain_id), transfer_target(leaf.account_id)
-    if own is None:
-        return found
-    if target is None:
-        found[leaf.chain_id] = replace(own, pending=own.pending + leaf.cash_delta)
-        return found
-    found[leaf.chain_id] = replace(own, outgoing=own.outgoing - leaf.cash_delta)
-    if target in found:
-        found[target] = replace(found[target], incoming=found[target].incoming - leaf.cash_delta)
-    return found
 
 
 def _after(ledger: Ledger, entered: Mapping[tuple[AccountId, int], int]) -> Ledger:

@@ -17,7 +17,7 @@ USD, the smallest amount of a token with six decimals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keeper.margin.listing import Listing
 from keeper.margin.valuation import GRAIN
@@ -258,32 +258,40 @@ def vaults(world: World, listing: Listing, signed: Iterable[SettlementLeaf]) -> 
     What arrived on a chain is what its claims lack of all that it applied: they rise by deltas and by what it ships,
     and fall by what arrives, before the bridge's fee. So the blocks say by themselves what is under way.
     """
-    pending = dict.fromkeys(world, 0)
-    outgoing = dict.fromkeys(world, 0)
-    incoming = {chain_id: state.claims - _claimed(state) for chain_id, state in world.items()}
-    waiting = unapplied(signed, world)
-    for leaf in waiting:
-        if is_shipment(leaf):
-            outgoing[leaf.chain_id] -= leaf.cash_delta
-        else:
-            pending[leaf.chain_id] += leaf.cash_delta
-    shipped = [(leaf.account_id, leaf.cash_delta) for leaf in waiting]
-    shipped += [(account, delta) for state in world.values() for (account, _), delta in state.applied.items()]
-    for account, delta in shipped:
-        target = transfer_target(account)
-        if target in incoming:
-            incoming[target] -= delta
-    return {
+    found = {
         chain_id: Vault(
             held=state.held * listing.settlement[chain_id].scale,
             claims=state.claims,
             decimals=listing.settlement[chain_id].token.decimals,
-            pending=pending[chain_id],
-            outgoing=outgoing[chain_id],
-            incoming=incoming[chain_id],
+            incoming=state.claims - _claimed(state),
         )
         for chain_id, state in sorted(world.items())
     }
+    for state in world.values():
+        for (account, _), delta in state.applied.items():
+            _expect(found, account, delta)
+    for leaf in unapplied(signed, world):
+        enter(found, leaf)
+    return found
+
+
+def enter(vaults: dict[int, Vault], leaf: SettlementLeaf) -> None:
+    """Count a leaf that is signed and has not happened yet; one of a chain that is not there changes nothing."""
+    own = vaults.get(leaf.chain_id)
+    if own is None:
+        return
+    if is_shipment(leaf):
+        vaults[leaf.chain_id] = replace(own, outgoing=own.outgoing - leaf.cash_delta)
+    else:
+        vaults[leaf.chain_id] = replace(own, pending=own.pending + leaf.cash_delta)
+    _expect(vaults, leaf.account_id, leaf.cash_delta)
+
+
+def _expect(vaults: dict[int, Vault], account: AccountId, delta: int) -> None:
+    """What is shipped is on its way to where it goes, signed or under way."""
+    target = transfer_target(account)
+    if target in vaults:
+        vaults[target] = replace(vaults[target], incoming=vaults[target].incoming - delta)
 
 
 def _claimed(state: ChainState) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from keeper.attest.batch import BatchContent, batch_digest, leaf_faults, reports_at, structural_faults
+from keeper.attest.batch import VALID_SECONDS, BatchContent, batch_digest, leaf_faults, reports_at, structural_faults
 from keeper.attest.live import is_live
 from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
@@ -25,7 +25,7 @@ from keeper.margin.report import AccountReport
 from keeper.market.inputs import MarkInputs, advanced, input_faults
 from keeper.market.marks import Marks
 from keeper.state.actions import Takeover
-from keeper.state.batch import LiquidationLeaf, SettlementLeaf
+from keeper.state.batch import ChainCut, LiquidationLeaf, SettlementLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId, Address, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -36,10 +36,9 @@ from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journa
 from .batches import BatchBook, UnknownBatch, legs_of
 from .leg_desk import LegDesk
 from .observer import Observer
+from .refusal import CATCH_UP_SECONDS, HEAD_TOLERANCE_SECONDS, Refused
 from .signer import Signer
-from .told import CATCH_UP_SECONDS as CATCH_UP_SECONDS
-from .told import HEAD_TOLERANCE_SECONDS, check_told
-from .told import Refused as Refused
+from .told import check_told
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()
@@ -105,12 +104,8 @@ class Attestor:
         if faults:
             raise Refused("batch_malformed", faults[0], faults=faults)
         digest = batch_digest(self.deployment, batch)
-        await self.view.wait(lambda: self.view.world_at(content.cut) is not None, CATCH_UP_SECONDS)
+        world = await self.world_of(content.cut)
         async with self._deciding:
-            self._check_epoch(batch.epoch)
-            world = self.view.world_at(content.cut)
-            if world is None:
-                raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
             self.check_heads(content)
             self._check_inputs(content.inputs)
             plain, world = world, with_pending(world, content.settlements, self.listing)
@@ -135,6 +130,14 @@ class Attestor:
                 raise Refused("already_signed", str(error)) from None
             return self.signer.sign(digest)
 
+    async def world_of(self, cut: Sequence[ChainCut]) -> World:
+        """The holdings at a cut, which this node's provider may reach a moment later. Refused where it does not."""
+        await self.view.wait(lambda: self.view.world_at(cut) is not None, CATCH_UP_SECONDS)
+        world = self.view.world_at(cut)
+        if world is None:
+            raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
+        return world
+
     def reports(self, content: BatchContent, world: World) -> list[AccountReport]:
         """Every account of `world`, the holdings at the content's cut with its entries, at the content's marks.
 
@@ -145,13 +148,11 @@ class Attestor:
             self._reported = (key, reports_at(world, content.prices, self.model, self.listing))
         return self._reported[1]
 
-    def _check_epoch(self, epoch: int) -> None:
-        """Heads are what a proposer says: who runs ahead would take the turns of those before it."""
-        own = self.view.newest_head_time // self.deployment.profile.epoch_seconds
-        if epoch > own + 1:
-            raise Refused("epoch_ahead", f"epoch {epoch}, by our heads it is {own}")
-
     def check_heads(self, content: BatchContent) -> None:
+        """Heads are what a proposer says: who runs ahead would take the turns of those before it."""
+        epoch = self.view.newest_head_time // self.deployment.profile.epoch_seconds
+        if content.batch.epoch > epoch + 1:
+            raise Refused("epoch_ahead", f"epoch {content.batch.epoch}, by our heads it is {epoch}")
         own = {entry.chain_id: entry for entry in self.view.cut()}
         for entry in content.cut:
             mine = own[entry.chain_id]
@@ -217,7 +218,7 @@ class Attestor:
         faults = self.cycle_faults(entries, self.own_marks(), self.view.final_world(), epoch)
         if faults:
             raise Refused("cycle_unsafe", faults[0], faults=faults[:20])
-        self.journal.add_entries(entries, until=self.view.newest_head_time + 300)
+        self.journal.add_entries(entries, until=self.view.newest_head_time + VALID_SECONDS)
 
     def world(self) -> World:
         """This node's final blocks, with what is signed and not applied there."""

@@ -19,9 +19,10 @@ from keeper.state.ids import Address, owner_of
 from keeper.state.live import LiveItem, PermitItem
 from keeper.state.wire import to_json
 
-from .attestor import Attestor, Refused
+from .attestor import Attestor
 from .peers import PeerRefused, Peers, PeerUnavailable, live_items, signed_by
 from .permits import quorum_of
+from .refusal import Refused
 
 log = structlog.get_logger()
 
@@ -56,13 +57,11 @@ class PermitDesk:
             except PeerUnavailable:
                 log.info("permit.proposer_gone", proposer="0x" + proposer.hex())
             else:
-                if status == 200 and _is_signed(self._attestor, item, answer):
+                if status != 200:
+                    raise Refused(answer.pop("code", "refused"), answer.pop("message", f"HTTP {status}"), **answer)
+                if _is_signed(self._attestor, item, answer):
                     return answer
-                if status == 200:
-                    log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
-                    async with self._ordering:
-                        return await self._collect(item)
-                raise Refused(answer.pop("code", "refused"), answer.pop("message", f"HTTP {status}"), **answer)
+                log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
         async with self._ordering:
             return await self._collect(item)
 

@@ -14,8 +14,9 @@ from keeper.attest.messages import BatchDraft, draft_digest
 from keeper.clearing.cycles import with_pending
 from keeper.state.ids import Address
 
-from .attestor import CATCH_UP_SECONDS, Attestor, Refused
+from .attestor import Attestor
 from .leg_desk import LegDesk
+from .refusal import Refused
 
 
 async def refused_legs(attestor: Attestor, draft: BatchDraft) -> list[int]:
@@ -30,12 +31,8 @@ async def refused_legs(attestor: Attestor, draft: BatchDraft) -> list[int]:
     faults = structural_faults(content, attestor.deployment)
     if faults:
         raise Refused("batch_malformed", faults[0], faults=faults)
-    await attestor.view.wait(lambda: attestor.view.world_at(content.cut) is not None, CATCH_UP_SECONDS)
-    world = attestor.view.world_at(content.cut)
-    if world is None:
-        raise Refused("cut_unknown", "a block of the cut is not one that this node knows as final")
+    world = with_pending(await attestor.world_of(content.cut), content.settlements, attestor.listing)
     attestor.check_heads(content)
-    world = with_pending(world, content.settlements, attestor.listing)
     reports = attestor.reports(content, world)
     if attestor.view.late():
         return list(range(len(content.legs)))

@@ -19,11 +19,12 @@ from keeper.state.ids import Address
 from keeper.state.wire import from_json
 from keeper.state.world import World
 
-from .attestor import Attestor, Refused
+from .attestor import Attestor
 from .batches import BatchBook
 from .leg_desk import LegDesk
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
 from .preview import agreed
+from .refusal import Refused
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from keeper.attest.requests import DEADLINE_SECONDS
 from keeper.clearing.effects import effect_of
@@ -15,21 +14,8 @@ from keeper.state.deployment import Deployment
 from keeper.state.live import LegItem, LiveItem
 from keeper.state.world import component_of
 
+from .refusal import CATCH_UP_SECONDS, HEAD_TOLERANCE_SECONDS, Refused
 from .view import ChainsView
-
-HEAD_TOLERANCE_SECONDS = 5
-CATCH_UP_SECONDS = 1.0
-"""How long an attestor waits for its own provider to reach the cut."""
-
-
-class Refused(Exception):
-    """This attestor does not sign. `code` names the rule, `details` are JSON-ready figures."""
-
-    def __init__(self, code: str, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = details
 
 
 def check_told(

@@ -19,11 +19,12 @@ from keeper.devnet.wallet import Signed
 from keeper.margin.listing import Listing
 from keeper.margin.parameter_file import default_parameters
 from keeper.margin.xpm import Xpm
-from keeper.node.attestor import Attestor, Refused
+from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
+from keeper.node.refusal import Refused
 from keeper.node.signer import LocalSigner, Signer
 from keeper.node.view import ChainsView
 from keeper.state.deployment import Deployment

@@ -21,7 +21,7 @@ from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.chain.transactions import TransactionReverted
 from keeper.devnet.wallet import Wallet
-from keeper.node.attestor import Refused
+from keeper.node.refusal import Refused
 from keeper.state.actions import Reserve, Takeover, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import account_id, perpetual

@@ -13,7 +13,7 @@ import pytest_asyncio
 from keeper.attest.batch import BatchContent
 from keeper.chain.rpc import Rpc
 from keeper.devnet.wallet import Wallet
-from keeper.node.attestor import Refused
+from keeper.node.refusal import Refused
 from keeper.state.actions import Reserve
 from keeper.state.batch import UNIT, SettlementLeaf
 from keeper.state.ids import FUND, AccountId

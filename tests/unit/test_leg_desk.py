@@ -36,12 +36,13 @@ from keeper.attest.messages import QuorumBatch
 from keeper.clearing.collateral import floors, short_accounts, short_since
 from keeper.clearing.waterfall import rung_of
 from keeper.margin.report import AccountReport
-from keeper.node.attestor import Attestor, Refused
+from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.leg_desk import LegDesk
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
+from keeper.node.refusal import Refused
 from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.batch import LiquidationLeaf

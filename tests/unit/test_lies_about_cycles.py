@@ -13,9 +13,9 @@ from worlds import DEPLOYMENT, LISTING, MODEL, NOW, OWNER, A, B, Chains, marks, 
 from keeper.attest.batch import batch_digest, build_batch, reports_at
 from keeper.attest.messages import BatchProposal
 from keeper.clearing.cycles import Books, settlement_faults, terms_of, with_pending
-from keeper.node.attestor import Refused
 from keeper.node.peers import PeerRefused
 from keeper.node.proposer import Proposer
+from keeper.node.refusal import Refused
 from keeper.state.batch import SettlementLeaf
 from keeper.state.ids import Address, transfer_id
 from keeper.state.wire import to_json

@@ -17,9 +17,9 @@ from keeper.attest.signatures import join_signatures
 from keeper.margin.listing import Listing
 from keeper.margin.xpm import Xpm
 from keeper.market.inputs import SettledInput
-from keeper.node.attestor import Refused
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
+from keeper.node.refusal import Refused
 from keeper.state.ids import Instrument, Kind, instrument_id
 
 EXPIRY = NOW - 100

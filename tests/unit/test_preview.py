@@ -13,9 +13,10 @@ from worlds import NOW, OTHER, OWNER, A, B, Chains
 
 from keeper.attest.batch import BatchContent, batch_digest
 from keeper.attest.messages import BatchDraft, draft_digest
-from keeper.node.attestor import Attestor, Refused
+from keeper.node.attestor import Attestor
 from keeper.node.preview import agreed, refused_legs
 from keeper.node.proposer import Proposer
+from keeper.node.refusal import Refused
 from keeper.state.ids import Address
 
 

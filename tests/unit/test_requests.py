@@ -49,9 +49,10 @@ from keeper.attest.signatures import sign_digest
 from keeper.margin.listing import Listing
 from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
-from keeper.node.attestor import Attestor, Refused
+from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
+from keeper.node.refusal import Refused
 from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
