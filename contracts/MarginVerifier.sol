@@ -13,6 +13,7 @@ import {Errors} from "./libraries/Errors.sol";
 import {Events} from "./libraries/Events.sol";
 import {HashLib} from "./libraries/HashLib.sol";
 import {QuorumLib} from "./libraries/QuorumLib.sol";
+import {RingLib} from "./libraries/RingLib.sol";
 import {
     ChainCut,
     HeldBatch,
@@ -31,6 +32,7 @@ import {
 contract MarginVerifier is IMarginVerifier, IERC5267 {
     using SafeCast for uint256;
     using SafeCast for int256;
+    using RingLib for RingLib.Ring;
 
     /// @notice Constructor arguments. Times in seconds.
     struct Config {
@@ -69,13 +71,6 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         bool late;
     }
 
-    /// @dev Where batches are: see `_batches`. Packed, because every posting writes it and every proof reads it.
-    struct Rows {
-        uint64 newest; // place of the newest batch
-        uint64 before; // place of the last batch of the other row
-        uint64 since; // when the row of the newest batch was begun
-    }
-
     bytes32 public immutable DEPLOYMENT_ID;
     uint64 public immutable EPOCH_SECONDS;
     uint64 public immutable HEARTBEAT;
@@ -97,12 +92,8 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     string private _name;
     string private _version;
 
-    /// @dev A ring of two rows, one at even places and one at odd ones, each filled in order. A row is begun again, over
-    /// what it had, once nothing in it counts any more; until then the other one grows. So nothing that counts is
-    /// overwritten however many batches are posted and however old their stamps, and at a steady pace, where rows keep
-    /// their length, posting writes over one batch and copies none.
     mapping(uint256 place => HeldBatch) private _batches;
-    Rows private _rows;
+    RingLib.Ring private _ring;
 
     mapping(address => bool) private _members;
     mapping(bytes32 accountId => Proof) private _proofs;
@@ -142,7 +133,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     /// @inheritdoc IMarginVerifier
     function postBatch(MarginBatch calldata batch, ChainCut[] calldata cut, bytes calldata signatures) external {
         bytes32 digest = HashLib.digest(BATCH_SEPARATOR, HashLib.hash(batch));
-        HeldBatch storage last = _batches[_rows.newest];
+        HeldBatch storage last = _batches[_ring.newest];
         if (last.digest == digest) return;
         _checkHeader(batch, last.epoch);
         bytes32 cutHash = HashLib.hash(cut);
@@ -152,7 +143,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
 
         // After a silence the auctions' clocks start again: nobody could bid against a batch that was not there.
         bool silent = block.timestamp - last.postedAt > 2 * uint256(HEARTBEAT);
-        _batches[_nextPlace()] = HeldBatch({
+        _batches[_ring.advance(GRACE)] = HeldBatch({
             epoch: batch.epoch,
             timestamp: batch.timestamp,
             validUntil: batch.validUntil,
@@ -187,23 +178,10 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (batch.validUntil < block.timestamp) revert Errors.BatchExpired(batch.validUntil, block.timestamp);
     }
 
-    /// @dev The first batch of a row is what superseded the last one of the other row: the grace after it was posted,
-    /// that one was the last there to count. Place 0 stays empty and is the batch before the first.
-    function _nextPlace() private returns (uint64 place) {
-        Rows memory rows = _rows;
-        place = rows.newest + 2;
-        if (block.timestamp > uint256(rows.since) + GRACE) {
-            place = 1 - (rows.newest & 1);
-            (rows.before, rows.since) = (rows.newest, uint64(block.timestamp));
-        }
-        rows.newest = place;
-        _rows = rows;
-    }
-
     /// @inheritdoc IMarginVerifier
     function held() external view returns (HeldBatch memory current, HeldBatch memory previous) {
-        Rows memory rows = _rows;
-        return (_batches[rows.newest], _batches[_placeBefore(rows, rows.newest)]);
+        RingLib.Ring memory ring = _ring;
+        return (_batches[ring.newest], _batches[ring.placeBefore(ring.newest)]);
     }
 
     // --- margin ----------------------------------------------------------------------------------------------------
@@ -307,7 +285,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
     ) external view returns (uint64 clockStart) {
         _requireHere(leaf.accountId, leaf.chainId);
         bytes32 hash = HashLib.leaf(leaf);
-        HeldBatch storage batch = _batches[_rows.newest];
+        HeldBatch storage batch = _batches[_ring.newest];
         if (_rootOf(hash, proof) != batch.liquidationsRoot) revert Errors.LegNotInLatestBatch(hash);
         _requireMarkAge(batch, maxAge);
         uint64 resumedAt = batch.resumedAt;
@@ -324,10 +302,6 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         if (age > maxAge) revert Errors.MarksTooOld(age, maxAge);
     }
 
-    function _placeBefore(Rows memory rows, uint256 place) private pure returns (uint256) {
-        return place < 2 ? rows.before : place - 2;
-    }
-
     /// @dev The batch whose tree has the leaf: the newest, or one that was superseded no longer than the grace ago, so
     /// that nobody breaks a transaction by posting, however often (CM-07). The walk passes what was posted within the
     /// grace and no more: it ends at the latest where the other row begins, which is older, or at the empty place 0.
@@ -338,12 +312,12 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
         bytes32[] calldata proof
     ) private view returns (HeldBatch storage batch) {
         bytes32 root = _rootOf(hash, proof);
-        Rows memory rows = _rows;
-        uint256 place = rows.newest;
+        RingLib.Ring memory ring = _ring;
+        uint256 place = ring.newest;
         batch = _batches[place];
         while (_rootOf(batch, tree) != root) {
             if (block.timestamp > uint256(batch.postedAt) + GRACE) revert Errors.InvalidProof(hash);
-            place = _placeBefore(rows, place);
+            place = ring.placeBefore(place);
             batch = _batches[place];
         }
     }
@@ -355,7 +329,7 @@ contract MarginVerifier is IMarginVerifier, IERC5267 {
 
     /// @dev The root that the proof leads to: a hash, so never the 0 that an absent tree has.
     function _rootOf(bytes32 leaf, bytes32[] calldata proof) private view returns (bytes32) {
-        if (_rows.since == 0) revert Errors.NoBatch();
+        if (_ring.since == 0) revert Errors.NoBatch();
         if (proof.length == 0) revert Errors.EmptyProof();
         return MerkleProof.processProofCalldata(proof, leaf);
     }

@@ -4,20 +4,12 @@ pragma solidity 0.8.37;
 import {MarginVerifier} from "../../contracts/MarginVerifier.sol";
 import {Errors} from "../../contracts/libraries/Errors.sol";
 import {HashLib} from "../../contracts/libraries/HashLib.sol";
-import {
-    ChainCut,
-    LiquidationLeaf,
-    MarginBatch,
-    MarginLeaf,
-    MarginStatus,
-    MarkLeaf
-} from "../../contracts/libraries/Types.sol";
+import {ChainCut, MarginBatch, MarginLeaf, MarginStatus, MarkLeaf} from "../../contracts/libraries/Types.sol";
 import {Trees} from "./base/Trees.sol";
 import {VerifierFixture} from "./base/VerifierFixture.sol";
 import {vm} from "./base/Vm.sol";
 
-/// @notice What is answered against a posted batch: to whom a proof belongs (CM-05), how old an answer is (CM-07), and
-/// which legs still count (CM-40).
+/// @notice What is answered against a posted batch: to whom a proof belongs (CM-05), and how old an answer is (CM-07).
 contract MarginVerifierProofsTest is VerifierFixture {
     address private constant OWNER = address(0xA11CE);
     address private constant OTHER = address(0xB0B);
@@ -25,27 +17,14 @@ contract MarginVerifierProofsTest is VerifierFixture {
 
     MarginLeaf private leaf;
     MarkLeaf private mark;
-    LiquidationLeaf private leg;
 
     function setUp() public override {
         super.setUp();
         leaf = healthy(OWNER, CHAIN_A);
         mark = markOf("ETH", 3000e18);
-        leg = LiquidationLeaf({
-            accountId: accountOf(OTHER, 0),
-            chainId: CHAIN_A,
-            asset: perpetual("ETH"),
-            closeLimit: 2e18,
-            markPrice: 3000e18,
-            maxConcession: 60e18,
-            auctionStart: START - 4,
-            depositTarget: type(uint256).max,
-            counterparty: 0
-        });
         accountLeaves =
             [HashLib.leaf(leaf), HashLib.leaf(healthy(OWNER, CHAIN_B)), HashLib.leaf(healthy(OTHER, CHAIN_A))];
         markLeaves = [HashLib.leaf(mark), HashLib.leaf(markOf("BTC", 60_000e18))];
-        legLeaves = [HashLib.leaf(leg)];
     }
 
     // --- margin ----------------------------------------------------------------------------------------------------
@@ -343,47 +322,6 @@ contract MarginVerifierProofsTest is VerifierFixture {
         verifier.checkMark(zero, proof, ANY_AGE);
     }
 
-    // --- legs (CM-40) ----------------------------------------------------------------------------------------------
-
-    function test_CM40_checkLeg_TellsWhenItsClockBegan() public {
-        post();
-        assertEq(verifier.checkLeg(leg, _legProof(), 0), START, "the first posting, after the leg's own start");
-        pass(EPOCH_SECONDS);
-        leg.auctionStart = START + 1;
-        legLeaves[0] = HashLib.leaf(leg);
-        post();
-        assertEq(verifier.checkLeg(leg, _legProof(), 0), START + 1, "the leg's own start");
-    }
-
-    function test_CM40_checkLeg_RevertWhen_OnlyTheBatchBeforeListsIt() public {
-        bytes32[] memory proof = _legProof();
-        post();
-        pass(EPOCH_SECONDS);
-        legLeaves[0] = keccak256("another leg");
-        post();
-        expectError(abi.encodeWithSelector(Errors.LegNotInLatestBatch.selector, HashLib.leaf(leg)));
-        verifier.checkLeg(leg, proof, ANY_AGE);
-        delete legLeaves;
-        pass(EPOCH_SECONDS);
-        post();
-        expectError(abi.encodeWithSelector(Errors.LegNotInLatestBatch.selector, HashLib.leaf(leg)));
-        verifier.checkLeg(leg, proof, ANY_AGE);
-    }
-
-    function test_CM40_checkLeg_RevertWhen_OldElsewhereOrOfZeros() public {
-        post();
-        pass(3);
-        bytes32[] memory proof = _legProof();
-        expectError(abi.encodeWithSelector(Errors.MarksTooOld.selector, 3, 2));
-        verifier.checkLeg(leg, proof, 2);
-        leg.chainId = CHAIN_C;
-        expectError(abi.encodeWithSelector(Errors.WrongChain.selector, CHAIN_C, CHAIN_A));
-        verifier.checkLeg(leg, proof, ANY_AGE);
-        LiquidationLeaf memory zero;
-        expectError(abi.encodeWithSelector(Errors.ZeroLeaf.selector));
-        verifier.checkLeg(zero, proof, ANY_AGE);
-    }
-
     // --- helpers ---------------------------------------------------------------------------------------------------
 
     function _replaceBatch() private {
@@ -404,10 +342,6 @@ contract MarginVerifierProofsTest is VerifierFixture {
 
     function _proof(MarginLeaf memory of_) private view returns (bytes32[] memory) {
         return Trees.proof(accountsTree(), HashLib.leaf(of_));
-    }
-
-    function _legProof() private view returns (bytes32[] memory) {
-        return Trees.proof(legsTree(), HashLib.leaf(leg));
     }
 
     function _refused(MarginLeaf memory of_, bytes32[] memory proof) private {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -29,16 +28,13 @@ from option_books import (
     vector,
 )
 from worlds import BTC, ETH, MODEL, WETH, A, B, make_deployment, marks
-from worlds import LISTING as TWO
 from worlds import PARAMETERS as PLAIN
 
 from keeper.margin import black76
 from keeper.margin.history import expected_shortfall, filtered, stressed
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import Floats
-from keeper.margin.moves import joint
 from keeper.margin.names import expiry_name
-from keeper.margin.parameter_file import default_parameters
 from keeper.margin.parameters import ParameterError
 from keeper.margin.reference import concentration
 from keeper.margin.xpm import Xpm
@@ -87,48 +83,6 @@ def test_two_underlyings_against_each_other_by_hand() -> None:
     assert required(0, 0, -10, 1)[0] == pytest.approx(12645, rel=1e-12)
     # Long both, the joint scenario is −15 % of both: S = 0.5 · 13,500 + 0.5 · 13,500, a third more.
     assert required(0, 0, 10, 1)[0] == pytest.approx(16020, rel=1e-12)
-
-
-def test_what_the_netting_of_two_underlyings_is_worth_is_a_parameter() -> None:
-    """At the full range a long of one against a short of the other nets nothing; at none, d · Σ is left and what is not
-    matched: 0.5 · 15 % of 30,000."""
-    for opposed, expected in ((10_000, 13_500), (5_000, 10_125), (0, 9_000)):
-        model = Xpm(replace(PLAIN, opposed=opposed), TWO)
-        scenarios = model.scenarios(marks(), ASSETS)
-        initial, _ = scenarios.requirements(np.array([0, 0, -10.0, 1.0]) @ scenarios.pnl)
-        assert float(initial) == pytest.approx(expected + 0.028 * 90_000, rel=1e-12)
-
-
-def test_spreads_are_covered_better_than_positions_in_one_underlying() -> None:
-    """At the shipped range, by the worst shipped moves: each equal spread better than the average single position."""
-    parameters = default_parameters()
-    assert parameters.returns is not None
-    held = [perpetual(name) for name in NAMES]
-    unit = Marks(dict.fromkeys(NAMES, 10**18))
-    scenarios = Xpm(replace(parameters, returns=None), THREE.listing).scenarios(unit, held)
-    for days in (filtered, stressed):
-        moves = np.expm1(days(parameters.returns, NAMES, parameters.history).spot)
-        taken = {}
-        for weights in product((-1.0, 0.0, 1.0), repeat=3):
-            legs = np.count_nonzero(weights)
-            if legs == 1 or (legs == 2 and sum(weights) == 0):
-                initial, _ = scenarios.requirements(np.array(weights) @ scenarios.pnl)
-                scan = float(initial) - 0.028 * np.abs(weights).sum()
-                taken[weights] = -float((moves @ np.array(weights)).min()) / scan
-        single = [ratio for weights, ratio in taken.items() if np.count_nonzero(weights) == 1]
-        spread = [ratio for weights, ratio in taken.items() if np.count_nonzero(weights) > 1]
-        assert (len(single), len(spread)) == (6, 6)
-        assert max(spread) < sum(single) / len(single)
-
-
-def test_each_two_of_many_underlyings_move_apart_in_some_joint_scenario() -> None:
-    """Found by counting: four patterns of signs never part the first of five from the fifth."""
-    names = [f"U{n:02}" for n in range(11)]
-    parameters = replace(PLAIN, underlyings=dict.fromkeys(names, PLAIN.underlyings["ETH"]))
-    moves = [[move.spot for move in scenario] for scenario in joint(parameters, names)]
-    for one, other in combinations(range(len(names)), 2):
-        assert any(scenario[one] * scenario[other] < 0 for scenario in moves)
-    assert all(min(s) * max(s) > 0 or max(map(abs, s)) <= 0.075 for s in moves if min(s) * max(s) != 0)
 
 
 def test_a_market_that_moves_as_one_counts_for_half() -> None:
