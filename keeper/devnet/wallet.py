@@ -20,7 +20,7 @@ from keeper.attest.signatures import sign_digest
 from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.chain.transactions import Receipt, Sender
-from keeper.state.actions import Move, Order, Permit, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id
@@ -217,13 +217,25 @@ async def trade(
         taker.order(asset, size, price, deadline, taker_sub_account),
     )
     signatures = (maker.sign_order(chain_id, orders[0]), taker.sign_order(chain_id, orders[1]))
-    action = Trade(struct_hash(orders[0]), struct_hash(orders[1]), -size, price)
-    permit: Permit = permit_for(deployment, action, new_nonce(), deadline, orders)
-    signed = await taker.submit(PermitItem(chain_id, permit, action, signatures, orders))
+    signed = await taker.submit(trade_item(deployment, chain_id, orders, signatures, -size, price))
     proof = await taker.get(f"/v1/marks/0x{asset.hex()}/proof?chain={chain_id}")
     mark = from_json(MarkLeaf, proof["leaf"])
     data = match_data(signed, mark, [bytes.fromhex(node[2:]) for node in proof["proof"]])
     return await taker.send(chain_id, "match", deployment.chains[chain_id].contracts.clearing_house, data)
+
+
+def trade_item(
+    deployment: Deployment,
+    chain_id: int,
+    orders: tuple[Order, Order],
+    signatures: tuple[bytes, bytes],
+    size: int,
+    price: int,
+) -> PermitItem:
+    """The request for a match of `size` (the maker's) at `price`, for as long as the maker's order lives."""
+    action = Trade(struct_hash(orders[0]), struct_hash(orders[1]), size, price)
+    permit = permit_for(deployment, action, new_nonce(), orders[0].deadline, orders)
+    return PermitItem(chain_id, permit, action, signatures, orders)
 
 
 def match_data(signed: Signed, mark: MarkLeaf, proof: Sequence[bytes]) -> bytes:

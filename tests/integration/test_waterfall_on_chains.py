@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from keeper.attest.codec import struct_hash, to_abi
+from keeper.attest.codec import to_abi
 from keeper.attest.messages import QuorumBatch
-from keeper.attest.requests import permit_for
 from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
 from keeper.chain.transactions import TransactionReverted
 from keeper.clearing.waterfall import rung_of
-from keeper.devnet.wallet import Wallet, match_data, new_nonce
-from keeper.state.actions import Trade
+from keeper.devnet.wallet import Wallet, match_data, trade_item
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import FUND, AccountId, perpetual
-from keeper.state.live import PermitItem
 from keeper.testing import Panel
 
 if TYPE_CHECKING:
@@ -60,10 +57,9 @@ async def _buy(panel: Panel, seller: Wallet, buyer: Wallet, chain_id: int, size:
     deadline = await buyer.head_time(chain_id) + 60
     orders = (seller.order(ETH, -size, mark.price, deadline), buyer.order(ETH, size, mark.price, deadline))
     signatures = (seller.sign_order(chain_id, orders[0]), buyer.sign_order(chain_id, orders[1]))
-    action = Trade(struct_hash(orders[0]), struct_hash(orders[1]), -size, mark.price)
-    permit = permit_for(buyer.deployment, action, new_nonce(), deadline, orders)
     await panel.look()
-    signed, refusals = await panel.permit(PermitItem(chain_id, permit, action, signatures, orders))
+    item = trade_item(buyer.deployment, chain_id, orders, signatures, -size, mark.price)
+    signed, refusals = await panel.permit(item)
     assert signed is not None, refusals
     house = buyer.deployment.chains[chain_id].contracts.clearing_house
     await buyer.send(chain_id, "match", house, match_data(signed, mark, quorum.content.mark_tree.proof(mark)))

@@ -11,14 +11,13 @@ from typing import Any
 import httpx
 import orjson
 
-from keeper.attest.codec import struct_hash
-from keeper.attest.requests import order_digest, permit_for
+from keeper.attest.requests import order_digest
 from keeper.attest.signatures import sign_digest
 from keeper.chain.rpc import Rpc
 from keeper.devnet.chains import account
 from keeper.devnet.processes import DevnetError
-from keeper.devnet.wallet import Signed, match_data, new_nonce
-from keeper.state.actions import Order, Trade
+from keeper.devnet.wallet import Signed, match_data, new_nonce, trade_item
+from keeper.state.actions import Order
 from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId
@@ -123,17 +122,16 @@ class Desk:
         block = await self._rpcs[deal.chain_id].call("eth_getBlockByNumber", ["latest", False])
         deadline = int(block["timestamp"], 16) + _DEADLINE_SECONDS
         parties = (members[deal.maker], members[deal.taker])
-        orders = tuple(
+        first, second = (
             Order(party.account_id, deal.asset, amount, mark.price, mark.price, new_nonce(), deadline)
             for party, amount in zip(parties, (-size, size), strict=True)
         )
-        signatures = tuple(
+        signed, countersigned = (
             sign_digest(order_digest(self.deployment, deal.chain_id, order), account(party.owner).key)
-            for party, order in zip(parties, orders, strict=True)
+            for party, order in zip(parties, (first, second), strict=True)
         )
-        action = Trade(struct_hash(orders[0]), struct_hash(orders[1]), -size, mark.price)
-        permit = permit_for(self.deployment, action, new_nonce(), deadline, orders)
-        return PermitItem(deal.chain_id, permit, action, signatures, orders)
+        orders, signatures = (first, second), (signed, countersigned)
+        return trade_item(self.deployment, deal.chain_id, orders, signatures, -size, mark.price)
 
     async def _permitted(self, chain_id: int, item: PermitItem) -> Call:
         """The match of a request that a quorum signs, with the mark as its chain holds it by then."""
