@@ -23,7 +23,7 @@ from .attestor import Attestor
 from .batches import BatchBook
 from .leg_desk import LegDesk
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
-from .preview import agreed
+from .preview import agreed, refused_legs
 from .refusal import Refused
 from .view import ChainsView, NotReady
 
@@ -75,11 +75,11 @@ class Proposer:
             return None
         epoch = content.batch.epoch
         self._last_epoch = epoch
-        if content.legs and self._deployment.threshold > 1:
-            content = await self._agreed(content)
-        evaluated = time.time()
-        digest = batch_digest(self._deployment, content.batch)
         try:
+            if content.legs and self._deployment.threshold > 1:
+                content = await self._agreed(content)
+            evaluated = time.time()
+            digest = batch_digest(self._deployment, content.batch)
             # Our own signature first: it is what shows the others that the proposal is the proposer's.
             own = await self._attestor.sign_batch(content)
         except Refused as refusal:
@@ -127,6 +127,8 @@ class Proposer:
             peer: answer for peer, answer in answers.items() if not isinstance(answer, PeerUnavailable | PeerRefused)
         }
         kept = agreed(len(content.legs), refused, self._deployment.threshold - 1)
+        # Our own head moved on meanwhile, and our own check is by what it is then.
+        kept -= set(await refused_legs(self._attestor, draft))
         if len(kept) == len(content.legs):
             return content
         log.info("legs.disputed", epoch=content.batch.epoch, legs=len(content.legs), kept=len(kept))

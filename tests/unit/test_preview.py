@@ -81,6 +81,33 @@ def test_a_leg_that_a_quorum_sees_is_kept_whatever_one_says(tmp_path: Path) -> N
     run(tmp_path, work)
 
 
+def test_what_the_proposer_itself_sees_no_more_is_left_out(tmp_path: Path) -> None:
+    """Its head moves on while the draft is out: OTHER has topped up there, the others do not see it yet.
+
+    Found by a crash on the devnet. Fails where the own opinion is that of the plan: the own check refuses the batch.
+    """
+
+    async def work(panel: Panel) -> None:
+        proposer, peers = proposer_of(panel)
+        own = proposer._attestor
+        for attestor in panel.attestors:
+            see(attestor, NOW, below(OWNER, OTHER))
+
+        class MovesOn(Direct):
+            async def preview(self, peer: Address, draft: BatchDraft) -> set[int]:
+                answer = await super().preview(peer, draft)
+                see(own, NOW, below(OWNER, OTHER), below(OWNER))
+                return answer
+
+        proposer = Proposer(own, own.view, own.batches, MovesOn(list(peers.others.values())))
+        quorum = await proposer.propose()
+        assert quorum is not None, proposer.failure
+        assert {leaf.account_id for leaf in quorum.content.legs} == {OWNER}
+        assert len(quorum.signatures) == 4 * 65
+
+    run(tmp_path, work)
+
+
 def test_a_draft_is_judged_and_not_signed(tmp_path: Path) -> None:
     """CM-13: the journal has nothing of a draft; the batch of that epoch is still free to be another."""
 
