@@ -23,6 +23,7 @@ from keeper.node.refusal import Refused
 from keeper.node.view import NotReady
 from keeper.state.ids import IdError, parse_account_id
 from keeper.state.live import PermitItem
+from keeper.state.problem import Problem
 from keeper.state.wire import WireError, from_json, to_json
 
 from . import queries
@@ -60,14 +61,14 @@ def create_app(node: Node) -> FastAPI:
     return app
 
 
-def _problem(status: int, code: str, message: str, **figures: Any) -> Response:
-    return json_response({"code": code, "message": message, **figures}, status)
+def _problem(status: int, code: str, message: str) -> Response:
+    return json_response(Problem(code, message).to_json(), status)
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        return _problem(409, error.code, error.message, **error.details)
+        return json_response(error.problem.to_json(), 409)
 
     @app.exception_handler(WireError)
     @app.exception_handler(IdError)

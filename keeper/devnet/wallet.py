@@ -25,6 +25,7 @@ from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id
 from keeper.state.live import PermitItem
+from keeper.state.problem import Problem
 from keeper.state.wire import from_json, to_json
 
 from .chains import account
@@ -48,12 +49,15 @@ class Signed:
 
 
 class PermitRefused(Exception):
-    """The attestors' refusal: its JSON."""
+    """A node's refusal, and why."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(f"{answer.get('code')}: {answer.get('message')}")
-        self.answer = answer
-        self.code = str(answer.get("code"))
+        self.problem = Problem.from_json(answer)
+        super().__init__(f"{self.problem.code}: {self.problem.message}")
+
+    @property
+    def code(self) -> str:
+        return self.problem.code
 
 
 class Wallet:

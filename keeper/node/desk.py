@@ -17,6 +17,7 @@ from keeper.attest.requests import permit_digest
 from keeper.attest.signatures import join_signatures
 from keeper.state.ids import Address, owner_of
 from keeper.state.live import LiveItem, PermitItem
+from keeper.state.problem import Problem
 from keeper.state.wire import to_json
 
 from .attestor import Attestor
@@ -58,7 +59,7 @@ class PermitDesk:
                 log.info("permit.proposer_gone", proposer="0x" + proposer.hex())
             else:
                 if status != 200:
-                    raise Refused(answer.pop("code", "refused"), answer.pop("message", f"HTTP {status}"), **answer)
+                    raise Refused.of(Problem.from_json(answer))
                 if _is_signed(self._attestor, item, answer):
                     return answer
                 log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
@@ -82,7 +83,7 @@ class PermitDesk:
                     raise
                 # Beside what the others know we would not sign it either; but it was signed.
                 own = "0x" + self._attestor.signer.address.hex()
-                refusals.append({**refused.details, "attestor": own, "code": refused.code, "message": refused.message})
+                refusals.append({**refused.problem.to_json(), "attestor": own})
                 break
             if len(signatures) >= self._attestor.deployment.threshold:
                 return _signed(item, permit_digest(self._attestor.deployment, item), signatures)
@@ -106,9 +107,10 @@ class PermitDesk:
         answers = await self._peers.gather(lambda peer: self._peers.sign_permit(peer, proposal))
         for peer, answer in answers.items():
             if isinstance(answer, PeerRefused):
-                refusals.append({**answer.refusal, "attestor": "0x" + peer.hex()})
+                refusals.append({**answer.problem.to_json(), "attestor": "0x" + peer.hex()})
             elif isinstance(answer, PeerUnavailable):
-                refusals.append({"attestor": "0x" + peer.hex(), "code": "unavailable", "message": str(answer)})
+                gone = Problem("unavailable", str(answer))
+                refusals.append({**gone.to_json(), "attestor": "0x" + peer.hex()})
             elif signed_by(digest, answer, peer):
                 signatures[peer] = answer
         return signatures, refusals
@@ -117,12 +119,17 @@ class PermitDesk:
         told = [refusal for refusal in refusals if refusal["code"] != "unavailable"]
         # What is missing is ours to learn; any other reason is the owner's to know.
         first = next((r for r in told if r["code"] != "missing_items"), told[0] if told else None)
-        figures = {k: v for k, v in (first or {}).items() if k in ("free", "asked", "live")}
+        why = Problem.from_json(first)
+        figures = {k: v for k, v in why.details.items() if k in ("free", "asked", "live")}
         return Refused(
-            "no_quorum" if first is None else first["code"],
+            "no_quorum" if first is None else why.code,
             f"{signed} of {self._attestor.deployment.threshold} attestors signed"
-            + ("" if first is None else f"; {first['message']}")
+            + ("" if first is None else f"; {why.message}")
             + f"; what was signed expires at {item.permit.deadline}",
+            field=why.field,
+            got=why.got,
+            wanted=why.wanted,
+            unit=why.unit,
             refusals=refusals,
             **figures,
         )
@@ -162,7 +169,7 @@ class PermitDesk:
         for refusal in refusals:
             if refusal["code"] == "missing_items":
                 try:
-                    items = live_items(refusal.pop("items", []))
+                    items = live_items(refusal["details"].pop("items", []))
                     self._attestor.adopt(items)
                 except (Refused, ValueError) as error:
                     log.warning("peer.bad_list", peer=refusal["attestor"], reason=str(error))

@@ -255,7 +255,7 @@ class Liquidator:
             granted = await self._permit(leg, request)
             receipt = await self._execute(content, leg, granted)
         except Declined as refusal:
-            self.last_refusal = refusal.answer
+            self.last_refusal = refusal.problem.to_json()
             self._miss(leg, bid, str(refusal))
         except TransactionReverted as error:
             # Somebody was first, or the batch that listed it is no longer the latest.
@@ -274,7 +274,7 @@ class Liquidator:
         try:
             granted = await self.permits.ask(request)
         except Declined as refusal:
-            if "refusals" not in refusal.answer:  # the first that was asked refused: nobody signed
+            if "refusals" not in refusal.problem.details:  # the first that was asked refused: nobody signed
                 self._live = [(item, listed) for item, listed in self._live if item.key != request.key]
             raise
         self._granted[_key(leg)] = granted

@@ -13,6 +13,7 @@ from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, Qu
 from keeper.attest.signatures import SignatureError, recover
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.problem import Problem
 from keeper.state.wire import from_json, to_json
 
 T = TypeVar("T")
@@ -26,12 +27,12 @@ class PeerUnavailable(Exception):
 
 
 class PeerRefused(Exception):
-    """The peer answered that it does not sign: its JSON refusal."""
+    """The peer answered that it does not sign, and why."""
 
-    def __init__(self, peer: Address, refusal: dict[str, Any]) -> None:
+    def __init__(self, peer: Address, problem: Problem) -> None:
         self.peer = peer
-        self.refusal = {**refusal, "code": str(refusal.get("code")), "message": str(refusal.get("message"))}
-        super().__init__(f"0x{peer.hex()}: {self.refusal['code']}: {self.refusal['message']}")
+        self.problem = problem
+        super().__init__(f"0x{peer.hex()}: {problem.code}: {problem.message}")
 
 
 class Peers:
@@ -116,7 +117,7 @@ class Peers:
         response = await self._send(peer, "POST", path, body, seconds)
         answer = _object(peer, response)
         if response.status_code == httpx.codes.CONFLICT:
-            raise PeerRefused(peer, answer)
+            raise PeerRefused(peer, Problem.from_json(answer))
         if response.status_code != httpx.codes.OK:
             raise PeerUnavailable(f"0x{peer.hex()}: HTTP {response.status_code}: {answer}")
         return answer

@@ -12,18 +12,22 @@ from keeper.attest.signatures import check_quorum
 from keeper.state.actions import Takeover, Withdraw
 from keeper.state.deployment import Deployment
 from keeper.state.live import PermitItem
+from keeper.state.problem import Problem
 
 from .peers import Peers, PeerUnavailable
 from .signer import Signer
 
 
 class Declined(Exception):
-    """The attestors' refusal: `code` names the rule, `answer` is their JSON."""
+    """The attestors' refusal, and why."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(f"{answer.get('code')}: {answer.get('message')}")
-        self.answer = answer
-        self.code = str(answer.get("code"))
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.code}: {problem.message}")
+        self.problem = problem
+
+    @property
+    def code(self) -> str:
+        return self.problem.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ async def ask(deployment: Deployment, peers: Peers, item: PermitItem) -> Granted
             failure = error
             continue
         if status != 200:
-            raise Declined(answer)
+            raise Declined(Problem.from_json(answer))
         try:
             return Granted(item, quorum_of(deployment, item, answer))
         except ValueError as error:

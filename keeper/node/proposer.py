@@ -92,8 +92,8 @@ class Proposer:
         for peer, answer in answers.items():
             if isinstance(answer, PeerUnavailable | PeerRefused):
                 reasons.append(str(answer))
-                if isinstance(answer, PeerRefused) and answer.refusal.get("code") == "missing_entries":
-                    self._adopt(peer, answer.refusal.get("items", []))
+                if isinstance(answer, PeerRefused) and answer.problem.code == "missing_entries":
+                    self._adopt(peer, answer.problem.details.get("items", []))
             elif signed_by(digest, answer, peer):
                 signatures[peer] = answer
             else:

@@ -62,7 +62,7 @@ class PanelPermits(PermitClient):
         }
         signed, refusals = await self._panel.permit(item, tuple(known.values()))
         if signed is None:
-            raise Declined({"code": refusals[0].code, "message": refusals[0].message})
+            raise Declined(refusals[0].problem)
         if self._together is not None:
             await self._together.wait()
         return Granted(signed.item, signed.signatures)

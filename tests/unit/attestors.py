@@ -25,7 +25,6 @@ from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LiveItem
-from keeper.state.wire import to_json
 from keeper.state.world import BlockRef, ChainState
 from keeper.store.journal import Journal
 
@@ -66,8 +65,7 @@ class Direct(Peers):
         try:
             return await work
         except Refused as refusal:
-            details = to_json({"code": refusal.code, "message": refusal.message, **refusal.details})
-            raise PeerRefused(peer, details) from None
+            raise PeerRefused(peer, refusal.problem) from None
 
 
 class Panel:

@@ -18,6 +18,7 @@ from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
 from keeper.state.batch import SettlementLeaf
 from keeper.state.ids import Address, transfer_id
+from keeper.state.problem import Problem
 from keeper.state.wire import to_json
 
 
@@ -78,7 +79,7 @@ class Liar(Direct):
     async def sign_batch(self, peer: Address, proposal: BatchProposal) -> bytes:
         if peer == self.who:
             items = to_json(self.entries)
-            raise PeerRefused(peer, {"code": "missing_entries", "message": "", "items": items})
+            raise PeerRefused(peer, Problem("missing_entries", "", details={"items": items}))
         return await super().sign_batch(peer, proposal)
 
 

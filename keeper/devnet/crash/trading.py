@@ -22,6 +22,7 @@ from keeper.state.batch import UNIT, MarkLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId
 from keeper.state.live import PermitItem
+from keeper.state.problem import Problem
 from keeper.state.wire import from_json, to_json
 
 from .lanes import Call, Lane, together
@@ -163,7 +164,8 @@ class Desk:
             raise NotTraded("no_answer", f"{url}: {error!r}") from None
         if response.status_code != httpx.codes.OK:
             # One attestor alone refuses before anybody else is asked; else it is said who refused.
-            raise NotTraded(str(answer.get("code")), str(answer.get("message")), unsigned="refusals" not in answer)
+            problem = Problem.from_json(answer)
+            raise NotTraded(problem.code, problem.message, unsigned="refusals" not in problem.details)
         return answer
 
 

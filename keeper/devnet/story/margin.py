@@ -137,16 +137,16 @@ async def reservation(stage: Stage) -> None:
         try:
             await owner.request(B, _reserve(stage, B, until))
         except PermitRefused as refused:
-            answer = refused.answer
+            problem = refused.problem
         else:
             expect(False, "the same margin refused on B", "a permit")
             return
-        expect(answer["code"] == "insufficient_free_margin", "insufficient_free_margin", answer)
+        expect(problem.code == "insufficient_free_margin", "insufficient_free_margin", problem)
         stage.tell.say(f"reserved for the lender on C: {usd(held):,.2f}, the collateral is on A")
         stage.tell.say(
-            f"asked again on B, refused: {answer['message']}",
+            f"asked again on B, refused: {problem.message}",
             reserved=usd(held),
-            refusal={key: answer.get(key) for key in ("code", "message", "free", "asked", "live")},
+            refusal=problem.to_json(),
         )
 
 

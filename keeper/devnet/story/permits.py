@@ -78,11 +78,7 @@ async def _round(stage: Stage, sub_account: int, first: str, second: str) -> dic
     answers = await asyncio.gather(ask(B, first), ask(C, second))
     return {
         "signed": sum(isinstance(answer, Signed) for answer in answers),
-        "refused": [
-            {key: answer.answer.get(key) for key in ("code", "message", "free", "asked", "live")}
-            for answer in answers
-            if isinstance(answer, PermitRefused)
-        ],
+        "refused": [answer.problem.to_json() for answer in answers if isinstance(answer, PermitRefused)],
     }
 
 
