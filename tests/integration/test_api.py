@@ -186,7 +186,7 @@ async def test_a_refusal_says_what_was_free_what_was_asked_and_what_else_is_live
     assert answer["code"] == "insufficient_free_margin"
     assert "free margin would be -100.00 USD" in answer["message"]
     assert (answer["details"]["free"], answer["details"]["asked"]) == (str(100 * UNIT), str(200 * UNIT))
-    assert answer["equity"] == str(1_000 * UNIT)
+    assert answer["details"]["equity"] == str(1_000 * UNIT)
     assert len(answer["details"]["live"]) == 1
     assert "900" in answer["details"]["live"][0]
     await owner.reserve(held)  # and the first one holds
