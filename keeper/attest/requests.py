@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keeper.state.actions import Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, AccountId, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
@@ -55,7 +55,7 @@ def order_digest(deployment: Deployment, chain_id: int, order: Order) -> bytes:
 
 def permit_for(
     deployment: Deployment,
-    action: Withdraw | Reserve | Takeover | Trade | Move,
+    action: Action,
     nonce: int,
     deadline: int,
     orders: tuple[Order, ...] = (),

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from eth_account import Account
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from keeper.state.signer import Signer
 
 from .abi import Revert, describe_revert
 from .rpc import Rpc, RpcError, understood
@@ -51,6 +55,26 @@ class Receipt:
     logs: tuple[Any, ...]
 
 
+def sign_transaction(
+    signer: Signer, chain_id: int, nonce: int, to: bytes, data: bytes, gas: int, fee: int, tip: int
+) -> bytes:
+    """A transaction of type 2 as it is sent. It moves no coin of the chain; `fee` is the most per gas, wei."""
+    fields: dict[str, Any] = {
+        "type": 2,
+        "chainId": chain_id,
+        "nonce": nonce,
+        "to": to,
+        "value": 0,
+        "data": data,
+        "gas": gas,
+        "maxFeePerGas": fee,
+        "maxPriorityFeePerGas": min(tip, fee),
+    }
+    signature = signer.sign(bytes(TypedTransaction.from_dict(fields).hash()))
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    return bytes(TypedTransaction.from_dict({**fields, "v": signature[64] - 27, "r": r, "s": s}).encode())
+
+
 class Sender:
     """Sends for one key on one chain: one transaction after another, or up to `in_flight` side by side.
 
@@ -59,18 +83,15 @@ class Sender:
     fee per gas ever offered, wei.
     """
 
-    def __init__(self, rpc: Rpc, chain_id: int, key: bytes, max_fee: int = 500 * 10**9, in_flight: int = 1) -> None:
+    def __init__(self, rpc: Rpc, chain_id: int, signer: Signer, max_fee: int = 500 * 10**9, in_flight: int = 1) -> None:
         self._rpc = rpc
         self._chain_id = chain_id
-        self._account = Account.from_key(key)
+        self._signer = signer
+        self.address = to_checksum_address(signer.address)
         self._max_fee = max_fee
         self._counted_at = "latest" if in_flight == 1 else "pending"
         self._slots = asyncio.Semaphore(in_flight)
         self._lane = asyncio.Lock()
-
-    @property
-    def address(self) -> str:
-        return str(self._account.address)
 
     async def fee_per_gas(self) -> int:
         """What a transaction pays per gas in the next block, about: base fee and tip, wei.
@@ -129,21 +150,9 @@ class Sender:
         raise TransactionStuck(f"chain {self._chain_id}: nonce {nonce} is not mined at {fee} wei per gas")
 
     async def _submit(self, to: bytes, data: bytes, nonce: int, gas: int, fee: int, tip: int) -> str:
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self._chain_id,
-                "nonce": nonce,
-                "to": to,
-                "value": 0,
-                "data": data,
-                "gas": gas,
-                "maxFeePerGas": fee,
-                "maxPriorityFeePerGas": min(tip, fee),
-            }
-        )
+        raw = sign_transaction(self._signer, self._chain_id, nonce, to, data, gas, fee, tip)
         try:
-            return str(await self._rpc.call("eth_sendRawTransaction", ["0x" + bytes(signed.raw_transaction).hex()]))
+            return str(await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()]))
         except RpcError as error:
             # Mined meanwhile, or known already: the receipt will tell.
             if (
@@ -151,7 +160,7 @@ class Sender:
                 or "already known" in error.message
                 or "already imported" in error.message
             ):
-                return "0x" + bytes(signed.hash).hex()
+                return "0x" + keccak(raw).hex()
             raise
 
     async def _await(self, hashes: list[str]) -> dict[str, Any] | None:

@@ -26,8 +26,8 @@ from keeper.node.config import KeySource, LiquidateSection, NodeConfig
 from keeper.node.liquidator import Liquidator
 from keeper.node.node import Node
 from keeper.node.peers import Peers
-from keeper.node.permits import Declined, Granted, PermitClient
-from keeper.node.signer import LocalSigner
+from keeper.node.permits import Declined, PermitClient
+from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId, token_id
@@ -55,7 +55,7 @@ class PanelPermits(PermitClient):
         self._panel = panel
         self._together = together
 
-    async def ask(self, item: PermitItem) -> Granted:
+    async def ask(self, item: PermitItem) -> SignedPermit:
         await self._panel.look()
         known: dict[object, LiveItem] = {
             other.key: other for attestor in self._panel.attestors for other in attestor.live(item.accounts)
@@ -65,7 +65,7 @@ class PanelPermits(PermitClient):
             raise Declined(refusals[0].problem)
         if self._together is not None:
             await self._together.wait()
-        return Granted(signed.item, signed.signatures)
+        return signed
 
 
 @pytest_asyncio.fixture

@@ -21,7 +21,7 @@ from keeper.node.config import NodeConfig
 from keeper.node.peers import PeerRefused, Peers, PeerUnavailable
 from keeper.node.preview import refused_legs
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LiveItem

@@ -43,7 +43,7 @@ from keeper.node.leg_desk import LegDesk
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.batch import LiquidationLeaf
 from keeper.state.ids import FUND, token_id

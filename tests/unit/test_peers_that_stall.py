@@ -23,7 +23,7 @@ from keeper.node.permits import Declined, PermitClient
 from keeper.node.preview import refused_legs
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.state.actions import Takeover
 from keeper.state.ids import account_id
 

@@ -14,7 +14,7 @@ from keeper.attest.requests import permit_digest, permit_for, request_digest
 from keeper.attest.signatures import recover, sign_digest
 from keeper.node.desk import PermitDesk
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.ids import Address, account_id
 from keeper.state.live import PermitItem

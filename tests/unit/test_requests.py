@@ -53,7 +53,7 @@ from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.ids import AccountId, Address, account_id, perpetual

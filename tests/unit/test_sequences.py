@@ -52,7 +52,7 @@ from keeper.attest.requests import RequestError, check_item, permit_for, request
 from keeper.margin.listing import Listing
 from keeper.margin.portfolio import portfolio
 from keeper.node.batches import BatchBook
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.batch import ChainCut, LiquidationLeaf
 from keeper.state.deployment import Token
