@@ -166,3 +166,10 @@ def _plain(kind: Any) -> Any:
     while hasattr(kind, "__supertype__"):
         kind = kind.__supertype__
     return kind
+
+
+def wire_fields(kind: type) -> tuple[tuple[str, Any, bool, bool], ...]:
+    """Every field of a state value as JSON has it: its name, its type, whether an integer is a number there (else
+    decimal text), and whether it may be left out."""
+    defaulted = _defaulted(kind)
+    return tuple((wire, hint, wire in _NUMBERS, name in defaulted) for name, wire, hint, _ in _fields_of(kind))
