@@ -56,9 +56,7 @@ def _add_node(app: FastAPI, node: Node) -> None:
     async def health() -> Response:
         return json_response({"status": "alive", "name": node.config.name})
 
-    unready: dict[int | str, dict[str, Any]] = {
-        503: {"model": schema.Unready, "description": "Not ready, and every reason"}
-    }
+    unready: dict[str, Any] = {"model": schema.Unready, "description": "Not ready, and every reason"}
 
     @app.get(
         "/ready",

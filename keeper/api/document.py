@@ -6,7 +6,7 @@ a test reads the answers of running nodes by them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -14,8 +14,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from keeper import schema
+from keeper.schema.base import Answer
 
 _REFERENCE = "#/components/schemas/{model}"
+_ANSWERS: list[type[BaseModel]] = [
+    each for each in vars(schema).values() if isinstance(each, type) and issubclass(each, Answer)
+]
 _SAID = {
     404: "Nothing of that name is known",
     409: "The attestors refuse",
@@ -57,11 +61,18 @@ def add_document(app: FastAPI, bodies: list[type[BaseModel]]) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
             components = document.setdefault("components", {}).setdefault("schemas", {})
-            for name, described in found["$defs"].items():
-                components.setdefault(name, described)
+            components |= _definitions(bodies, "validation")
+            # FastAPI leaves nulls out of examples; in an answer they stand for what does not apply.
+            told = _definitions(_ANSWERS, "serialization")
+            components |= {name: told[name] for name in components.keys() & told.keys()}
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _definitions(models: list[type[BaseModel]], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    _, found = models_json_schema([(model, mode) for model in models], ref_template=_REFERENCE)
+    definitions: dict[str, Any] = found["$defs"]
+    return definitions

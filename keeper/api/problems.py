@@ -152,7 +152,7 @@ def add_problems(app: FastAPI) -> None:
     async def routing(request: Request, error: HTTPException) -> Response:
         path = echo(request.url.path)
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("allow", "")
+            allowed = (error.headers or {}).get("Allow", "")
             told = Problem("method_not_allowed", f"{path} takes {allowed}", "method", request.method, allowed)
         elif error.status_code == 404:
             told = Problem("no_route", f"no route {path}: /openapi.json has all there are", "path", path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import dataclasses
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -159,9 +160,16 @@ class AccountProof(Answer):
     timestamp: Count
     leaf: Annotated[MarginLeaf, Wire()]
     proof: list[Hex32]
-    arguments: tuple[tuple[Hex32, Amount, Amount, Amount, Amount, Amount], list[Hex32]] = Field(
-        description="Leaf and proof in the order of the ABI, the first two arguments of MarginVerifier.check and prove"
+    arguments: list[list[str]] = Field(
+        min_length=2,
+        max_length=2,
+        description="Leaf, its members in the order of the ABI, and proof: as MarginVerifier takes them. "
+        "Integers are decimal text",
     )
+
+    def call(self) -> tuple[tuple[Any, ...], list[bytes]]:
+        """The same two as Python's own values, as web3.py takes them."""
+        return tuple(getattr(self.leaf, member.name) for member in dataclasses.fields(self.leaf)), self.proof
 
 
 class MarkProof(Answer):
@@ -173,9 +181,16 @@ class MarkProof(Answer):
     timestamp: Count
     leaf: Annotated[MarkLeaf, Wire()]
     proof: list[Hex32]
-    arguments: tuple[tuple[Hex32, Amount, Amount, Amount, Amount, Amount], list[Hex32]] = Field(
-        description="Leaf and proof in the order of the ABI, as ClearingHouse takes them"
+    arguments: list[list[str]] = Field(
+        min_length=2,
+        max_length=2,
+        description="Leaf, its members in the order of the ABI, and proof: as ClearingHouse takes them. "
+        "Integers are decimal text",
     )
+
+    def call(self) -> tuple[tuple[Any, ...], list[bytes]]:
+        """The same two as Python's own values, as web3.py takes them."""
+        return tuple(getattr(self.leaf, member.name) for member in dataclasses.fields(self.leaf)), self.proof
 
 
 class SignedPermit(Answer):

@@ -100,7 +100,7 @@ def _decode_union(kind: Any, data: Any, where: str) -> Any:
     if len(members) == 1:
         return _decode(next(iter(members.values())), data, where)
     tag = data.get("type") if isinstance(data, dict) else None
-    if tag not in members:
+    if not isinstance(tag, str) or tag not in members:
         raise WireError(f"{where}.type: wanted one of {', '.join(sorted(members))}, got {tag!r}")
     return _decode(members[tag], data, where)
 
