@@ -28,7 +28,7 @@ serving = schemathesis.pytest.from_fixture("serving_document")
 attesting = schemathesis.pytest.from_fixture("attesting_document")
 
 CONFORMS = [response_schema_conformance, content_type_conformance, status_code_conformance]
-FEW = settings(max_examples=20, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
