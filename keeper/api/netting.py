@@ -58,8 +58,6 @@ class NettingRecorder:
         """
         async with self._lock:
             node = self._node
-            if not node.view.started:
-                raise NotReady("not every chain was read yet")
             world = node.view.final_world()
             finals = {chain_id: state.block.number for chain_id, state in sorted(world.items())}
             newest = self._newest

@@ -20,7 +20,6 @@ from keeper.margin.report import evaluate
 from keeper.node.appraiser import Appraisal
 from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
-from keeper.node.view import NotReady
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import AccountId, AssetId, IdError, owner_of, perpetual, sub_account_of
 from keeper.state.live import PermitItem
@@ -102,8 +101,6 @@ def _batch_summary(quorum: QuorumBatch) -> dict[str, Any]:
 
 def account(node: Node, account_id: AccountId) -> dict[str, Any]:
     """Every margin account of an id (one per connected component of its links), at this node's final blocks."""
-    if not node.view.started:
-        raise NotReady("not every chain was read yet")
     world = node.view.final_world()
     groups = components(world, account_id)
     if not groups:
