@@ -215,7 +215,7 @@ class Provider(Rpc):
         self._chain = deployment.chains[chain_id]
         super().__init__(url or self._chain.rpc, timeout)
         self._known = False
-        self._attempts = 0
+        self._failures = 0
         self._failure: RpcUnavailable | RpcError | None = None
         self._pause = _FIRST_PAUSE
         self._again = 0.0
@@ -251,15 +251,14 @@ class Provider(Rpc):
             await self._ask()
 
     async def _ask(self) -> None:
-        attempts = self._attempts
+        failures = self._failures
         async with self._asking:
             if self._known:
                 return
             now = asyncio.get_running_loop().time()
             # Who waited shares the answer: else each would wait for its own timeout, one after the other.
-            if self._failure is not None and (self._attempts != attempts or now < self._again):
+            if self._failure is not None and (self._failures != failures or now < self._again):
                 raise self._failure.with_traceback(None)
-            self._attempts += 1
             try:
                 with understood(self):
                     await _check(super().batch, self.name, self._deployment, self._chain)
@@ -270,6 +269,7 @@ class Provider(Rpc):
 
     def _failed(self, failure: RpcUnavailable | RpcError) -> None:
         self._failure = failure
+        self._failures += 1
         if isinstance(failure, WrongChain):
             self._again = asyncio.get_running_loop().time() + self._pause
             self._pause = min(2 * self._pause, _LAST_PAUSE)
