@@ -213,7 +213,7 @@ class Provider(Rpc):
     def __init__(self, deployment: Deployment, chain_id: int, url: str | None = None, timeout: float = 2.0) -> None:
         self._deployment = deployment
         self._chain = deployment.chains[chain_id]
-        super().__init__(url or self._chain.rpc, timeout)
+        super().__init__(self._chain.rpc if url is None else url, timeout)
         self._known = False
         self._failures = 0
         self._failure: RpcUnavailable | RpcError | None = None

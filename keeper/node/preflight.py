@@ -112,7 +112,8 @@ def _chain_faults(config: NodeConfig, deployment: Deployment) -> Iterator[str]:
             yield f"[chains.{chain_id}]: {deployment.name} has no such chain but {known}: remove the section"
     taken: dict[str, int] = {}
     for chain_id, chain in deployment.chains.items():
-        url = config.chain(chain_id).rpc or chain.rpc
+        given = config.chain(chain_id).rpc
+        url = chain.rpc if given is None else given
         where = f"[chains.{chain_id}] rpc"
         if fault := _url_fault(url):
             yield f"{where}: {fault}"

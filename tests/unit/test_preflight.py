@@ -86,6 +86,7 @@ def test_what_is_right_is_not_complained_of(tmp_path: Path) -> None:
     [
         (["[chains.1]", 'rpc = "http://127.0.0.1:1"'], f"[chains.1]: Cross Margin has no such chain but {A}, {B}, {C}"),
         ([f"[chains.{A}]", 'rpc = "127.0.0.1:1"'], f"[chains.{A}] rpc: "),
+        ([f"[chains.{A}]", 'rpc = ""'], f"[chains.{A}] rpc: a provider without a host: wanted a URL"),
         ([f"[chains.{A}]", 'rpc = "ws://127.0.0.1:1"'], f"[chains.{A}] rpc: 127.0.0.1:1: wanted a URL"),
         ([f"[chains.{A}]", 'rpc = "http://:1"'], f"[chains.{A}] rpc: "),
         ([f"[chains.{A}]", 'rpc = "http://h:99999"'], f"[chains.{A}] rpc: a provider with a malformed URL"),
