@@ -173,7 +173,7 @@ class ChainsView:
         return max((f.head_block.time for f in self.followers.values() if f.started), default=0)
 
     def late(self) -> list[Lateness]:
-        """Chains whose head is too far behind the newest one, or whose provider is of another, with the reason."""
+        """Chains whose head is too far behind the newest one, or whose provider serves another, with the reason."""
         newest = self.newest_head_time
         found = []
         for chain_id, follower in self.followers.items():
