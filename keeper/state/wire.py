@@ -100,7 +100,7 @@ def _decode_union(kind: Any, data: Any, where: str) -> Any:
     if len(members) == 1:
         return _decode(next(iter(members.values())), data, where)
     tag = data.get("type") if isinstance(data, dict) else None
-    if tag not in members:
+    if not isinstance(tag, str) or tag not in members:
         raise WireError(f"{where}.type: wanted one of {', '.join(sorted(members))}, got {tag!r}")
     return _decode(members[tag], data, where)
 
@@ -166,3 +166,10 @@ def _plain(kind: Any) -> Any:
     while hasattr(kind, "__supertype__"):
         kind = kind.__supertype__
     return kind
+
+
+def wire_fields(kind: type) -> tuple[tuple[str, Any, bool, bool], ...]:
+    """Every field of a state value as JSON has it: its name, its type, whether an integer is a number there (else
+    decimal text), and whether it may be left out."""
+    defaulted = _defaulted(kind)
+    return tuple((wire, hint, wire in _NUMBERS, name in defaulted) for name, wire, hint, _ in _fields_of(kind))
