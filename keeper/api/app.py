@@ -19,7 +19,7 @@ from keeper.node.batches import UnknownBatch
 from keeper.node.node import Node
 from keeper.node.peers import PeerUnavailable
 from keeper.node.preview import refused_legs
-from keeper.node.refusal import Refused
+from keeper.node.refusal import NotARequest, Refused
 from keeper.node.view import NotReady
 from keeper.state.ids import IdError, parse_account_id
 from keeper.state.live import PermitItem
@@ -68,7 +68,7 @@ def _problem(status: int, code: str, message: str) -> Response:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        return json_response(error.problem.to_json(), 409)
+        return json_response(error.problem.to_json(), 422 if isinstance(error, NotARequest) else 409)
 
     @app.exception_handler(WireError)
     @app.exception_handler(IdError)

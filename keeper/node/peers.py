@@ -116,7 +116,7 @@ class Peers:
     async def _post(self, peer: Address, path: str, body: Any, seconds: float | None = None) -> dict[str, Any]:
         response = await self._send(peer, "POST", path, body, seconds)
         answer = _object(peer, response)
-        if response.status_code == httpx.codes.CONFLICT:
+        if response.status_code in (httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY):
             raise PeerRefused(peer, Problem.from_json(answer))
         if response.status_code != httpx.codes.OK:
             raise PeerUnavailable(f"0x{peer.hex()}: HTTP {response.status_code}: {answer}")

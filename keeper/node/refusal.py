@@ -46,3 +46,7 @@ class Refused(Exception):
     @property
     def details(self) -> dict[str, Any]:
         return dict(self.problem.details)
+
+
+class NotARequest(Refused):
+    """What was sent is no request of an owner's, whoever judges it: malformed, or not signed by the owner."""
