@@ -20,12 +20,12 @@ from keeper.state.world import ChainState, MarginAccount, World, components
 
 from .live import free_nonce, items_of_owner
 from .problems import ApiError
-from .views import figures, require_started
+from .views import figures
 
 
 async def account(node: Node, account_id: AccountId) -> dict[str, Any]:
     """Every margin account of an id (one per connected component of its links), at this node's final blocks."""
-    require_started(node)
+    node.view.require_started()
     final = node.view.final_world()
     groups = components(final, account_id)
     if not groups:

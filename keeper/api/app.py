@@ -27,7 +27,6 @@ from .examples import QUORUM
 from .netting import add_netting
 from .problems import ApiError, add_problems, json_response
 from .requests import AccountPath, After, AssetPath, ChainQuery, Epoch, read_account, read_asset, read_object
-from .views import require_started
 
 _DESCRIPTION = """Reads are public; what is signed is signed by owners and attestors, so no route asks for credentials.
 Whatever fails is a Problem: 4xx for what the asker did, 503 for what a chain or the attestors did."""
@@ -185,7 +184,7 @@ def _add_permits(app: FastAPI, node: Node) -> None:
     ) -> Response:
         item = from_json(PermitItem, await read_object(request))
         if node.desk is not None:
-            require_started(node)
+            node.view.require_started()
             return json_response(await node.desk.request(item, forwarded=forwarded))
         for peer in node.peers.urls:
             try:

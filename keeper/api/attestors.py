@@ -19,7 +19,6 @@ from .document import answers, takes
 from .examples import DRAFT, PERMIT_PROPOSAL, PROPOSAL, QUORUM
 from .problems import ApiError, json_response
 from .requests import read_account, read_object
-from .views import require_started
 
 BODIES: list[type[BaseModel]] = [
     *map(model_of, (BatchDraft, BatchProposal, PermitProposal, QuorumBatch)),
@@ -39,7 +38,7 @@ def add_attestation(app: FastAPI, node: Node, attestor: Attestor) -> None:
     )
     async def attest_batch(request: Request) -> Response:
         proposal = from_json(BatchProposal, await read_object(request))
-        require_started(node)
+        node.view.require_started()
         return json_response({"signature": "0x" + (await attestor.sign_proposed_batch(proposal)).hex()})
 
     @app.post(
@@ -51,7 +50,7 @@ def add_attestation(app: FastAPI, node: Node, attestor: Attestor) -> None:
     )
     async def attest_preview(request: Request) -> Response:
         draft = from_json(BatchDraft, await read_object(request))
-        require_started(node)
+        node.view.require_started()
         return json_response({"refused": await refused_legs(attestor, draft)})
 
     @app.post(
@@ -63,7 +62,7 @@ def add_attestation(app: FastAPI, node: Node, attestor: Attestor) -> None:
     )
     async def attest_permit(request: Request) -> Response:
         proposal = from_json(PermitProposal, await read_object(request))
-        require_started(node)
+        node.view.require_started()
         return json_response({"signature": "0x" + (await attestor.sign_proposed_permit(proposal)).hex()})
 
     @app.post(
@@ -77,7 +76,7 @@ def add_attestation(app: FastAPI, node: Node, attestor: Attestor) -> None:
         question = schema.LiveQuestion.model_validate(await read_object(request))
         named = enumerate(question.accounts)
         accounts = [read_account(account, f"body.accounts.{number}") for number, account in named]
-        require_started(node)
+        node.view.require_started()
         return json_response({"items": to_json(attestor.live_beside(accounts), tagged=True)})
 
     @app.post(

@@ -21,7 +21,6 @@ from keeper.state.world import MarginAccount
 
 from .document import answers
 from .problems import json_response
-from .views import require_started
 
 log = structlog.get_logger()
 
@@ -62,7 +61,6 @@ class NettingRecorder:
         """
         async with self._lock:
             node = self._node
-            require_started(node)
             world = node.view.final_world()
             finals = {chain_id: state.block.number for chain_id, state in sorted(world.items())}
             newest = self._newest

@@ -23,7 +23,7 @@ from keeper.state.world import MarginAccount, World, components
 
 from .problems import ApiError
 from .requests import read_account, read_asset
-from .views import figures, require_started
+from .views import figures
 
 ADVICE = (
     "no permit: judged at this node's final blocks and marks, without the permits and legs that are live; the "
@@ -50,7 +50,7 @@ async def answer_of(node: Node, request: WhatIfRequest) -> dict[str, Any]:
         ApiError: 404 for an account that no chain knows, 422 for a change that cannot be.
         NotReady, MarkError: a chain was not read, or something has no mark.
     """
-    require_started(node)
+    node.view.require_started()
     world = node.world()
     account = _account(node, world, request)
     marks = node.observer.marks()
