@@ -6,7 +6,6 @@ sends should lead there.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
@@ -35,7 +34,6 @@ log = structlog.get_logger()
 MAX_BODY = 8 * 1024 * 1024
 """Largest request body taken, bytes: a proposal of some ten thousand accounts."""
 _LONGEST_MESSAGE = 1_000
-_WIRE = re.compile(r"\w+\.?(?P<field>[\w.\[\]]*): (?:wanted (?P<wanted>.*?), got (?P<got>.*)|(?P<rest>.*))", re.DOTALL)
 _SHOULD_BE = "Input should be "
 
 
@@ -114,7 +112,8 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(WireError)
     async def unreadable(_: Request, error: WireError) -> Response:
-        return problem_response(422, _of_wire(str(error)))
+        field = error.path.partition(".")[2] or "body"
+        return problem_response(422, Problem("malformed", str(error), field, error.got, error.wanted))
 
     @app.exception_handler(IdError)
     @app.exception_handler(CodecError)
@@ -193,15 +192,3 @@ class Guard:
                 raise
             told = Problem("internal", "this node failed to answer; its log has the cause")
             await problem_response(500, told)(scope, receive, send)
-
-
-def _of_wire(message: str) -> Problem:
-    """A message of `keeper.state.wire` begins with the path of the field, and says what was wanted and what it got."""
-    found = _WIRE.fullmatch(message)
-    if found is None:
-        return Problem("malformed", message, "body")
-    where = found["field"] or "body"
-    if found["wanted"] is None:
-        missing = found["rest"] == "missing"
-        return Problem("malformed", message, where, None, "a value" if missing else "fields that the schema has")
-    return Problem("malformed", message, where, found["got"], found["wanted"])

@@ -9,7 +9,6 @@ from fastapi import Path, Query, Request
 
 from keeper.margin.names import UnknownName, parse_name
 from keeper.state.ids import AccountId, AssetId, IdError, parse_account_id, perpetual
-from keeper.state.problem import echo
 from keeper.state.wire import WireError
 
 from .problems import MAX_BODY, ApiError, too_large
@@ -39,9 +38,9 @@ async def read_object(request: Request) -> dict[str, Any]:
     try:
         data = orjson.loads(bytes(content))
     except orjson.JSONDecodeError as error:
-        raise WireError(f"body: not JSON: {error}") from None
+        raise WireError("body", f"not JSON: {error}", wanted="a JSON object") from None
     if not isinstance(data, dict):
-        raise WireError(f"body: wanted an object, got {echo(data)!r}")
+        raise WireError.of("body", "an object", data)
     return data
 
 

@@ -28,7 +28,19 @@ _RENAMED = {"source": "from", "target": "to"}
 
 
 class WireError(ValueError):
-    """JSON that does not describe the wanted value; the message names the field and what was found."""
+    """JSON that does not describe the wanted value: at `path`, which begins with the value's name, `got` is not what is
+    `wanted`."""
+
+    def __init__(self, path: str, message: str, got: Any = None, wanted: str | None = None) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.got = got
+        self.wanted = wanted
+
+    @classmethod
+    def of(cls, path: str, wanted: str, got: Any) -> WireError:
+        """For a value of another form than is wanted."""
+        return cls(path, f"wanted {wanted}, got {shown(got)}", got, wanted)
 
 
 def to_json(value: Any, *, tagged: bool = False) -> Any:
@@ -78,22 +90,24 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return data
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= LARGEST:
         return float(data)
-    raise WireError(f"{where}: wanted {getattr(kind, '__name__', kind)}, got {shown(data)}")
+    raise WireError.of(where, getattr(kind, "__name__", str(kind)), data)
 
 
 def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise WireError(f"{where}: wanted an object, got {shown(data)}")
+        raise WireError.of(where, "an object", data)
     fields = _fields_of(kind)
     unknown = set(data) - {wire for _, wire, _, _ in fields} - {"type"}
     if unknown:
-        raise WireError(f"{where}: unknown field {shown(min(unknown, key=str))}")
+        raise WireError(
+            where, f"unknown field {shown(min(unknown, key=str))}", min(unknown, key=str), "no other fields"
+        )
     values: dict[str, Any] = {}
     for name, wire, hint, _ in fields:
         if wire in data:
             values[name] = _decode(hint, data[wire], f"{where}.{wire}")
         elif name not in _defaulted(kind):
-            raise WireError(f"{where}.{wire}: missing")
+            raise WireError(f"{where}.{wire}", "missing", wanted="a value")
     return kind(**values)
 
 
@@ -105,20 +119,20 @@ def _decode_union(kind: Any, data: Any, where: str) -> Any:
         return _decode(next(iter(members.values())), data, where)
     tag = data.get("type") if isinstance(data, dict) else None
     if not isinstance(tag, str) or tag not in members:
-        raise WireError(f"{where}.type: wanted one of {', '.join(sorted(members))}, got {shown(tag)}")
+        raise WireError.of(f"{where}.type", f"one of {', '.join(sorted(members))}", tag)
     return _decode(members[tag], data, where)
 
 
 def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(data, list):
-        raise WireError(f"{where}: wanted a list, got {shown(data)}")
+        raise WireError.of(where, "a list", data)
     item = get_args(kind)[0]
     return tuple(_decode(item, entry, f"{where}[{index}]") for index, entry in enumerate(data))
 
 
 def _decode_bytes(data: Any, where: str) -> bytes:
     if not isinstance(data, str) or not _HEX.fullmatch(data):
-        raise WireError(f"{where}: wanted 0x-hex, got {shown(data)}")
+        raise WireError.of(where, "0x-hex", data)
     return bytes.fromhex(data[2:])
 
 
@@ -130,7 +144,7 @@ def _decode_int(data: Any, where: str) -> int:
             return whole_number(data)
         except InexactError:
             pass
-    raise WireError(f"{where}: wanted an integer, got {shown(data)}")
+    raise WireError.of(where, "an integer", data)
 
 
 @cache
