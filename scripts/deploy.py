@@ -14,6 +14,7 @@ same key with the same nonce on every chain gives the same addresses on every ch
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from eth_abi import encode
 from eth_utils import keccak, to_checksum_address
 from ethpm_types import ContractType
 
+from keeper.chain.identity import check_identity, code_hashes
+from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
 from keeper.devnet import liquidity
 from keeper.devnet.chains import CHAINS
 from keeper.devnet.plan import ChainPlan, Part, PlanError
@@ -33,6 +36,7 @@ from keeper.state.deployment import ChainDeployment, Deployment, DeploymentError
 from keeper.state.ids import Address, address
 
 RECEIPT_SECONDS = 180
+CALL_SECONDS = 60.0
 WAVES = 3
 
 
@@ -79,58 +83,21 @@ def wait(plan: ChainPlan, parts: list[Part], hashes: list[bytes], provider: Any)
     return min(blocks, default=2**63)
 
 
-def check_wiring(chain: ChainDeployment, deployment: Deployment) -> None:
-    """Ask the contracts on chain who they think they and the others are.
+async def recorded(chain: ChainDeployment, deployment: Deployment) -> ChainDeployment:
+    """`chain` with the hashes of its contracts' code, once the contracts say that they are wired as planned.
 
     Raises:
-        ClickException: an answer is not what was planned.
+        ClickException: an answer is not what was planned, or there is none.
     """
-    at = chain.contracts
-    wanted: dict[tuple[str, Address], dict[str, bytes]] = {
-        ("MarginVerifier", at.verifier): {
-            "DEPLOYMENT_ID": deployment.deployment_id,
-            "PARAMETERS_HASH": deployment.parameters_hash,
-            "HISTORY": at.history,
-            "CLEARING_HOUSE": at.clearing_house,
-            "VAULT": at.vault,
-            "RESERVATIONS": at.reservations,
-        },
-        ("ClearingHouse", at.clearing_house): {
-            "VERIFIER": at.verifier,
-            "VAULT": at.vault,
-            "RESERVATIONS": at.reservations,
-        },
-        ("CollateralVault", at.vault): {
-            "VERIFIER": at.verifier,
-            "CLEARING_HOUSE": at.clearing_house,
-            "SETTLEMENT_TOKEN": chain.settlement.address,
-            "RESERVATIONS": at.reservations,
-            "BRIDGE": chain.bridge or bytes(20),
-        },
-        ("MarginReservations", at.reservations): {
-            "VERIFIER": at.verifier,
-            "CLEARING_HOUSE": at.clearing_house,
-            "VAULT": at.vault,
-        },
-        ("MarginLens", at.lens): {"CLEARING_HOUSE": at.clearing_house, "VAULT": at.vault},
-    }
-    if chain.bridge is not None and chain.cctp is not None:
-        wanted["CctpBridge", chain.bridge] = {
-            "VAULT": at.vault,
-            "TOKEN": chain.settlement.address,
-            "TOKEN_MESSENGER": chain.cctp.messenger,
-            "MESSAGE_TRANSMITTER": chain.cctp.transmitter,
-        }
-    if chain.swapper is not None and chain.pool is not None:
-        wanted["DevnetSwapper", chain.swapper] = {"POOL": chain.pool}
-    for (name, where), answers in wanted.items():
-        contract = project.get_contract(name).at(to_checksum_address(where))
-        for getter, value in answers.items():
-            found = contract.call_view_method(getter)
-            if (address(found) if isinstance(found, str) else bytes(found)) != value:
-                raise click.ClickException(
-                    f"chain {chain.chain_id}: {name}.{getter}() is {found}, planned 0x{value.hex()}"
-                )
+    rpc = Rpc(chain.rpc, timeout=CALL_SECONDS)
+    try:
+        complete = replace(chain, code_hashes=await code_hashes(rpc, chain))
+        await check_identity(rpc, replace(deployment, chains={chain.chain_id: complete}), chain.chain_id)
+    except (RpcUnavailable, RpcError) as error:
+        raise click.ClickException(f"not as planned: {error}") from error
+    finally:
+        await rpc.aclose()
+    return complete
 
 
 def merged(fresh: Deployment, out: Path) -> Deployment:
@@ -207,8 +174,7 @@ def cli(plan_file: Path, out: Path, alias: str | None) -> None:
                     results[chain_id] = replace(results[chain_id], deploy_block=block)
 
     for chain_id, chain in results.items():
-        with contexts[chain_id]:
-            check_wiring(chain, deployment)
+        results[chain_id] = asyncio.run(recorded(chain, deployment))
         click.echo(f"chain {chain.name} ({chain_id}): {len(plans[chain_id].parts)} contracts, wired as planned")
     complete = merged(replace(deployment, chains=results), out)
     fresh = out.with_suffix(".new")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -16,17 +16,22 @@ from keeper.state.signer import Signer
 
 from .abi import Revert, describe_revert
 from .rpc import Rpc, RpcError, understood
+from .wording import Meaning, meaning_of, minimum_of
 
 log = structlog.get_logger()
 
-TIP = 10**9
-"""What a block's producer is offered per gas, wei."""
+LEAST_TIP = 10**9
+"""What a block's producer is offered per gas at least, wei; more where the chain says that it takes more."""
 _GAS_MARGIN = 1.25
 """Gas limit over the estimate: state may move between the two."""
 _REPLACE_SECONDS = 15.0
 _ATTEMPTS = 4
 _BUMP = 1.25
-"""Fee raise of a replacement; nodes want at least a tenth."""
+"""Fee raise of a replacement."""
+_LEAST_BUMP = 1.1
+"""Nodes refuse a replacement that offers less than this times what it replaces."""
+_RAISES = 12
+"""How often one submission is raised where the node wants more: from 1 gwei beyond 10, or to what it names."""
 _POLL_SECONDS = 0.1
 
 
@@ -43,8 +48,27 @@ class TransactionReverted(TransactionError):
         self.mined = mined
 
 
+class NonceTaken(TransactionError):
+    """Another transaction of the same key was mined in its place: it was not executed, and may be sent again."""
+
+
 class TransactionStuck(TransactionError):
     """Not mined after every replacement; the message names the nonce and the fee reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fee:
+    """Wei per gas: the most that is paid, and the part of it for the block's producer."""
+
+    most: int
+    tip: int
+
+    def raised(self, factor: float, cap: int) -> Fee:
+        return Fee(min(int(self.most * factor) + 1, cap), min(int(self.tip * factor) + 1, cap))
+
+    def replaces(self, other: Fee) -> bool:
+        """Whether a node takes it in the place of `other`: both parts are a tenth more."""
+        return self.most >= other.most * _LEAST_BUMP and self.tip >= other.tip * _LEAST_BUMP
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +79,8 @@ class Receipt:
     logs: tuple[Any, ...]
 
 
-def sign_transaction(
-    signer: Signer, chain_id: int, nonce: int, to: bytes, data: bytes, gas: int, fee: int, tip: int
-) -> bytes:
-    """A transaction of type 2 as it is sent. It moves no coin of the chain; `fee` is the most per gas, wei."""
+def sign_transaction(signer: Signer, chain_id: int, nonce: int, to: bytes, data: bytes, gas: int, fee: Fee) -> bytes:
+    """A transaction of type 2, as it is sent. It moves none of the chain's coin."""
     fields: dict[str, Any] = {
         "type": 2,
         "chainId": chain_id,
@@ -67,12 +89,23 @@ def sign_transaction(
         "value": 0,
         "data": data,
         "gas": gas,
-        "maxFeePerGas": fee,
-        "maxPriorityFeePerGas": min(tip, fee),
+        "maxFeePerGas": fee.most,
+        "maxPriorityFeePerGas": fee.tip,
     }
     signature = signer.sign(bytes(TypedTransaction.from_dict(fields).hash()))
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
     return bytes(TypedTransaction.from_dict({**fields, "v": signature[64] - 27, "r": r, "s": s}).encode())
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One transaction in all its versions; `hashes` are of those that the provider may hold."""
+
+    to: bytes
+    data: bytes
+    nonce: int
+    gas: int
+    hashes: list[str] = field(default_factory=list)
 
 
 class Sender:
@@ -90,6 +123,8 @@ class Sender:
         self.address = to_checksum_address(signer.address)
         self._max_fee = max_fee
         self._counted_at = "latest" if in_flight == 1 else "pending"
+        self._offered: dict[int, Fee] = {}
+        """The most that was offered under each nonce that is not known to be mined."""
         self._slots = asyncio.Semaphore(in_flight)
         self._lane = asyncio.Lock()
 
@@ -101,7 +136,14 @@ class Sender:
         """
         with understood(self._rpc):
             block = await self._rpc.call("eth_getBlockByNumber", ["latest", False])
-            return min(int(block.get("baseFeePerGas", "0x0"), 16) + TIP, self._max_fee)
+            return min(int(block.get("baseFeePerGas", "0x0"), 16) + await self._tip(), self._max_fee)
+
+    async def _tip(self) -> int:
+        """What the chain says a producer wants now, and `LEAST_TIP` where that is more or it says nothing."""
+        try:
+            return max(int(await self._rpc.call("eth_maxPriorityFeePerGas"), 16), LEAST_TIP)
+        except RpcError:  # not every chain has it
+            return LEAST_TIP
 
     async def simulate(self, to: bytes, data: bytes) -> None:
         """Raise TransactionReverted where the call reverts at the latest block."""
@@ -118,6 +160,7 @@ class Sender:
         Raises:
             TransactionReverted: in simulation, or mined and failed.
             TransactionStuck: not mined after every replacement.
+            NonceTaken: another transaction of this key was mined in its place.
             RpcUnavailable, RpcError: the provider failed, or answered nonsense; whether the transaction was sent is
                 then unknown.
         """
@@ -134,41 +177,81 @@ class Sender:
                     ("eth_getBlockByNumber", ["latest", False]),
                 ]
             )
-            nonce, tip = int(count, 16), TIP
+            tip = await self._tip()
             base = int(block.get("baseFeePerGas", "0x0"), 16)
-            gas, fee = int(estimate * _GAS_MARGIN), min(2 * base + tip, self._max_fee)
-            hashes = [await self._submit(to, data, nonce, gas, fee, tip)]
+            one = _Attempt(to, data, int(count, 16), int(estimate * _GAS_MARGIN))
+            fee = Fee(min(2 * base + tip, self._max_fee), min(tip, self._max_fee))
+            waiting = self._offered.get(one.nonce)
+            if waiting is not None and not fee.replaces(waiting):
+                # An earlier one of ours is stuck at this nonce: a node takes nothing that offers less.
+                fee = waiting.raised(_BUMP, self._max_fee)
+            fee = await self._submit(one, fee)
         for attempt in range(_ATTEMPTS):
-            if attempt:
-                fee = min(2 * base + tip, self._max_fee)
-                hashes.append(await self._submit(to, data, nonce, gas, fee, tip))
-            receipt = await self._await(hashes)
+            raised = fee.raised(_BUMP, self._max_fee)
+            if attempt and raised.replaces(fee):  # at the cap, what the nodes know may still be mined
+                log.warning("transaction.replaced", chain=self._chain_id, nonce=one.nonce, fee=raised.most)
+                fee = await self._submit(one, raised)
+            receipt = await self._await(one)
             if receipt is not None:
+                self._offered = {nonce: offered for nonce, offered in self._offered.items() if nonce > one.nonce}
                 return await self._judged(receipt, to, data)
-            log.warning("transaction.replaced", chain=self._chain_id, nonce=nonce, fee=fee)
-            base, tip = int(base * _BUMP) + 1, int(tip * _BUMP)
-        raise TransactionStuck(f"chain {self._chain_id}: nonce {nonce} is not mined at {fee} wei per gas")
+        raise TransactionStuck(f"chain {self._chain_id}: nonce {one.nonce} is not mined at {fee.most} wei per gas")
 
-    async def _submit(self, to: bytes, data: bytes, nonce: int, gas: int, fee: int, tip: int) -> str:
-        raw = sign_transaction(self._signer, self._chain_id, nonce, to, data, gas, fee, tip)
-        try:
-            return str(await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()]))
-        except RpcError as error:
-            # Mined meanwhile, or known already: the receipt will tell.
-            if (
-                "nonce too low" in error.message
-                or "already known" in error.message
-                or "already imported" in error.message
-            ):
-                return "0x" + keccak(raw).hex()
-            raise
+    async def _submit(self, one: _Attempt, fee: Fee) -> Fee:
+        """Hand a transaction to the provider, with more than `fee` where it wants more; returns what is offered.
 
-    async def _await(self, hashes: list[str]) -> dict[str, Any] | None:
-        limit = time.monotonic() + _REPLACE_SECONDS
+        Raises:
+            RpcError: it is refused for good, and none of its hashes was ever taken.
+        """
+        for _ in range(_RAISES):
+            raw = sign_transaction(self._signer, self._chain_id, one.nonce, one.to, one.data, one.gas, fee)
+            try:
+                await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()])
+            except RpcError as error:
+                meaning = meaning_of(error.message)
+                if meaning in (Meaning.NOT_RAISED, Meaning.FEE_TOO_LOW):
+                    more = self._more(fee, minimum_of(error.message))
+                    if more is not None:
+                        fee = more
+                        continue
+                if meaning not in (Meaning.KNOWN, Meaning.NONCE_USED):
+                    if one.hashes:  # an earlier one of these is known, or mined: its receipt will tell
+                        return fee
+                    raise
+            one.hashes.append("0x" + keccak(raw).hex())
+            self._offered[one.nonce] = fee
+            return fee
+        raise TransactionStuck(f"chain {self._chain_id}: nonce {one.nonce} is not taken at {fee.most} wei per gas")
+
+    def _more(self, fee: Fee, minimum: int | None) -> Fee | None:
+        """A fee that a node which refused `fee` may take; None where the cap leaves none."""
+        raised = fee.raised(_BUMP, self._max_fee)
+        if minimum is not None and minimum > raised.tip:
+            raised = Fee(min(raised.most + minimum - raised.tip, self._max_fee), min(minimum, self._max_fee))
+        return raised if raised.replaces(fee) else None
+
+    async def _await(self, one: _Attempt) -> dict[str, Any] | None:
+        """The receipt of whichever version is mined; None where none is for a while.
+
+        Raises:
+            NonceTaken: another transaction of this key was mined under the nonce, so none of these can be.
+        """
+        limit, taken = time.monotonic() + _REPLACE_SECONDS, False
         while time.monotonic() < limit:
-            for receipt in await self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes]):
+            count, *receipts = await self._rpc.batch(
+                [
+                    ("eth_getTransactionCount", [self.address, "latest"]),
+                    *(("eth_getTransactionReceipt", [h]) for h in one.hashes),
+                ]
+            )
+            for receipt in receipts:
                 if receipt is not None:
                     return dict(receipt)
+            if taken:  # seen twice: a block may come between the two questions of one batch
+                raise NonceTaken(
+                    f"chain {self._chain_id}: another transaction of {self.address} took nonce {one.nonce}"
+                )
+            taken = int(count, 16) > one.nonce
             await asyncio.sleep(_POLL_SECONDS)
         return None
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from keeper import schema
+from keeper.chain import identity
 from keeper.chain.abi import decode_result
-from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable, understood
+from keeper.chain.identity import Provider
+from keeper.chain.rpc import RpcError, RpcUnavailable, understood
 from keeper.chain.transactions import Receipt, Sender, TransactionError, TransactionReverted
 from keeper.margin.names import UnknownName, parse_name
 from keeper.state.deployment import ChainDeployment, Deployment, DeploymentError, Token
@@ -20,6 +24,8 @@ from ._draft import Call
 from ._errors import BadArgument, NoSigner, Reverted, TransactionFailed, Unavailable, WrongChain
 from ._node import NodeHttp
 from ._signers import SignerLike, signer_of
+
+M = TypeVar("M", bound=BaseModel)
 
 ChainLike = int | str
 """A chain by its id or by its name in the deployment."""
@@ -54,10 +60,8 @@ class Base:
         self._timeout = timeout
         self._attempts = attempts
         self._deployment: Deployment | None = None
-        self._rpcs: dict[int, Rpc] = {}
+        self._rpcs: dict[int, Provider] = {}
         self._senders: dict[int, Sender] = {}
-        self._right: set[int] = set()
-        self._checking = asyncio.Lock()
 
     @classmethod
     def from_deployment(cls, deployment: Deployment | str | Path, node_url: str, **options: Any) -> Self:
@@ -135,10 +139,10 @@ class Base:
             verifier = deployment.chains[31337001].contracts.verifier
         """
         if self._deployment is None:
-            answer = await self._node.ask("GET", "/v1/deployment")
+            told = await self._answer(schema.Deployment, "GET", "/v1/deployment")
             try:
-                found = Deployment.from_json(answer)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                found = told.plain()
+            except (KeyError, TypeError, ValueError) as error:
                 raise Unavailable(f"{self.node_url}/v1/deployment: no deployment: {error!r:.200}") from None
             self._use_deployment(found)
         assert self._deployment is not None
@@ -205,20 +209,22 @@ class Base:
         with _answered(where, call):
             await Sender(rpc, where.chain_id, self.signer).simulate(call.to, call.data)
 
-    async def _rpc(self, chain: ChainDeployment) -> Rpc:
-        """The connection to a chain, asked once which chain it is."""
-        async with self._checking:
-            rpc = self._rpcs.get(chain.chain_id)
-            if rpc is None:
-                url = self._endpoints.get(chain.chain_id, chain.rpc)
-                rpc = self._rpcs[chain.chain_id] = Rpc(url, self._timeout)
-            if chain.chain_id not in self._right:
-                with _answered(chain), understood(rpc):
-                    found = int(await rpc.call("eth_chainId"), 16)
-                if found != chain.chain_id:
-                    raise WrongChain(f"{rpc.url} is chain {found}, chain {chain.name} is {chain.chain_id}")
-                self._right.add(chain.chain_id)
-            return rpc
+    async def _rpc(self, chain: ChainDeployment) -> Provider:
+        """The connection to a chain: asked before anything else whether it is that chain, with these contracts."""
+        deployment = await self.deployment()
+        if chain.chain_id not in self._rpcs:
+            url = self._endpoints.get(chain.chain_id)
+            self._rpcs[chain.chain_id] = Provider(deployment, chain.chain_id, url, self._timeout)
+        return self._rpcs[chain.chain_id]
+
+    async def _answer(self, kind: type[M], method: str, path: str, body: Any = None) -> M:
+        """A node's answer as its model. Raises Refused, and Unavailable where it has another form."""
+        try:
+            return kind.model_validate(await self._node.ask(method, path, body))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise Unavailable(f"{self.node_url}{path}: {where or 'the answer'}: {first['msg']}") from None
 
     def _use_deployment(self, deployment: Deployment) -> None:
         self._endpoints = {_chain(deployment, chain).chain_id: url for chain, url in self._endpoints.items()}
@@ -268,6 +274,8 @@ def _answered(chain: ChainDeployment, call: Call | None = None) -> Iterator[None
     what = "a call" if call is None else f"{call.contract}.{call.function}"
     try:
         yield
+    except identity.WrongChain as error:
+        raise WrongChain(str(error)) from None
     except TransactionReverted as error:
         raise Reverted(f"chain {chain.name}: {what}", error.revert, error.mined) from None
     except TransactionError as error:

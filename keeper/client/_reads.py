@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keeper import schema
 from keeper.attest.batch import batch_digest, with_roots
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import check_quorum
@@ -39,20 +40,53 @@ DEADLINE_SECONDS = 60
 class Reads(Base):
     """Questions to a node. Not for use by itself."""
 
-    async def account(self, account: AccountLike = 0) -> dict[str, Any]:
+    async def account(self, account: AccountLike = 0) -> schema.Account:
         """An account's margin as the node sees it at final blocks, with what is held and what is live.
 
-        Amounts are decimal strings of USD 1e18, and numbers of USD under `usd`; `marginAccounts` has one entry for
-        each set of chains that are linked.
+        Amounts are integers of USD 1e18, and numbers of USD under `usd`; `margin_accounts` has one entry for each set
+        of chains that are linked. `live` is None where no attestor said what is live.
 
         Raises:
             Refused: `not_found` where no chain knows the account.
+            Unavailable: the node does not answer, or of another account.
+
+        Example:
+            margin = (await client.account("0x14dC79964da2C08b23698B3D3cc7Ca32193d9955")).margin_accounts[0]
+            print(margin.usd.free, margin.status)
+        """
+        wanted = self.account_id(account)
+        found = await self._answer(schema.Account, "GET", f"/v1/accounts/0x{wanted.hex()}")
+        if found.account_id != wanted:
+            raise Unavailable(f"{self.node_url}: the answer is of account 0x{found.account_id.hex()}")
+        return found
+
+    async def whatif(
+        self,
+        changes: Sequence[schema.Change],
+        *,
+        account: AccountLike | None = 0,
+        chains: Sequence[ChainLike] | None = None,
+    ) -> schema.WhatIf:
+        """What an account's margin would be after trades, transfers and reservations: advice, no permit.
+
+        `changes` are of `keeper.schema`, amounts in the smallest unit; `account` None is one that holds nothing;
+        `chains` says which margin account is meant where the account has several.
+
+        Raises:
+            Refused: what cannot be asked, and why.
             Unavailable: the node does not answer.
 
         Example:
-            margin = (await client.account("0x14dC79964da2C08b23698B3D3cc7Ca32193d9955"))["marginAccounts"][0]
+            change = TradeChange(kind="trade", asset="ETH-PERP", size=2 * 10**18)
+            print((await client.whatif([change])).after.usd.free)
         """
-        return await self._object(f"/v1/accounts/0x{self.account_id(account).hex()}")
+        body = schema.WhatIfRequest(
+            account=None if account is None else "0x" + self.account_id(account).hex(),
+            chains=None if chains is None else await self._chain_ids(chains),
+            changes=list(changes),
+        )
+        told = body.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return await self._answer(schema.WhatIf, "POST", "/v1/whatif", told)
 
     async def proof(self, account: AccountLike = 0, *, chain: ChainLike) -> Proof[MarginLeaf]:
         """An account's leaf and its proof against the batch that a chain holds, ready for a contract call.
@@ -135,29 +169,29 @@ class Reads(Base):
             raise Unavailable(f"{self.node_url}{path}: no signed batch: {error!s:.200}") from None
         return quorum
 
-    async def liquidations(self) -> dict[str, Any]:
+    async def liquidations(self) -> schema.Liquidations:
         """Open liquidation legs with what is conceded now, and what the node's liquidator did.
 
         Example:
-            legs = (await client.liquidations())["legs"]
+            legs = (await client.liquidations()).legs
         """
-        return await self._object("/v1/liquidations")
+        return await self._answer(schema.Liquidations, "GET", "/v1/liquidations")
 
-    async def netting(self, *, accounts: int = 20) -> dict[str, Any]:
+    async def netting(self, *, accounts: int = 20) -> schema.NettingFigures:
         """What netting saves: exposure, margin and payments, gross and net, with `accounts` of those it saves most.
 
         Example:
-            saved = (await client.netting())["margin"]["efficiency"]
+            saved = (await client.netting()).margin.efficiency
         """
-        return await self._object(f"/v1/netting?accounts={accounts}")
+        return await self._answer(schema.NettingFigures, "GET", f"/v1/netting?accounts={accounts}")
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> schema.Status:
         """What the node sees of its chains and does.
 
         Example:
-            ready = (await client.status())["ready"]
+            ready = (await client.status()).ready
         """
-        return await self._object("/v1/status")
+        return await self._answer(schema.Status, "GET", "/v1/status")
 
     async def get(self, path: str) -> Any:
         """Any other question to the node: the JSON that it answers to a path.
@@ -264,9 +298,3 @@ class Reads(Base):
 
     async def _chain_ids(self, chains: Sequence[ChainLike]) -> list[int]:
         return [(await self.chain(chain)).chain_id for chain in chains]
-
-    async def _object(self, path: str) -> dict[str, Any]:
-        answer = await self._node.ask("GET", path)
-        if not isinstance(answer, dict):
-            raise Unavailable(f"{self.node_url}{path}: no JSON object")
-        return answer

@@ -74,7 +74,7 @@ class Client:
     Example:
         with Client("http://127.0.0.1:8600", signer=key) as client:
             client.deposit("A", "USDC", "100", links=["B"])
-            print(client.account()["marginAccounts"][0]["usd"]["free"])
+            print(client.account().margin_accounts[0].usd.free)
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Client:
     time = _sync(AsyncClient.time)
 
     account = _sync(AsyncClient.account)
+    whatif = _sync(AsyncClient.whatif)
     proof = _sync(AsyncClient.proof)
     mark_proof = _sync(AsyncClient.mark_proof)
     leg_proof = _sync(AsyncClient.leg_proof)

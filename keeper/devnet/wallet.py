@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keeper.attest.signing import LocalSigner, SignedPermit, request_for, signed_request
@@ -20,6 +21,17 @@ from .chains import account
 
 _NAMES = {"matchOrders": "match"}
 """What the figures call a function by another name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded(Call):
+    """A call whose data somebody else encoded."""
+
+    encoded: bytes = b""
+
+    @property
+    def data(self) -> bytes:
+        return self.encoded
 
 
 class _Recorded(AsyncClient):
@@ -70,6 +82,10 @@ class Wallet:
     async def send(self, chain_id: int, contract: str, to: Address, function: str, *arguments: Any) -> Receipt:
         """A transaction to any contract, by the name of its ABI."""
         return await self.client.send(Call(chain_id, contract, to, function, arguments))
+
+    async def send_data(self, chain_id: int, kind: str, to: Address, data: bytes) -> Receipt:
+        """A transaction with calldata that is ready; `kind` is its name in the figures."""
+        return await self.client.send(_Encoded(chain_id, kind, to, kind, (), data))
 
     async def mint(self, chain_id: int, symbol: str, amount: int) -> None:
         """Make `amount` (token decimals) of a devnet token for this wallet, as anybody may."""

@@ -20,6 +20,7 @@ from keeper.state.ids import Instrument, Kind
 from . import black76
 from .kernel import Floats
 from .moves import DOWN, PAST, UP, Columns
+from .names import expiry_name
 from .parameters import BASIS, MarginParameters, SkewShock, VolShock
 
 _ONE = float(BASIS)
@@ -30,10 +31,11 @@ def expiry_of(instrument: Instrument, marks: Marks) -> Expiry:
     """What the marks know of an instrument's expiry. Raises MarkError where it is nothing."""
     curve = marks.curves.get(instrument.underlying)
     found = None if curve is None else curve.expiries.get(instrument.expiry)
+    at = f"{instrument.underlying} at expiry {expiry_name(instrument.expiry)}"
     if found is None:
-        raise MarkError(f"the marks have no forward for {instrument.underlying} at expiry {instrument.expiry}")
+        raise MarkError(f"the marks have no forward for {at}")
     if instrument.kind in (Kind.CALL, Kind.PUT) and found.smile is None:
-        raise MarkError(f"the marks have no vol for {instrument.underlying} at expiry {instrument.expiry}")
+        raise MarkError(f"the marks have no vol for {at}")
     return found
 
 

@@ -17,7 +17,7 @@ from keeper.attest.batch import BatchContent, batch_digest, with_roots
 from keeper.attest.codec import to_abi
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import join_signatures
-from keeper.chain.abi import encode
+from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.chain.rpc import Rpc
 from keeper.devnet.chains import account
 from keeper.devnet.reader import ChainReader
@@ -27,7 +27,6 @@ from keeper.node.liquidator import Liquidator
 from keeper.node.node import Node
 from keeper.node.peers import Peers
 from keeper.node.permits import Declined, PermitClient
-from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId, token_id
@@ -136,7 +135,7 @@ async def list_leg(panel: Panel, poster: Wallet, leg: Callable[[BatchContent], L
     posting = (to_abi(content.batch), [to_abi(c) for c in content.cut], signatures)
     listed = content.legs[0]
     verifier = panel.deployment.chains[listed.chain_id].contracts.verifier
-    await poster.send(listed.chain_id, "postBatch", verifier, encode("MarginVerifier", "postBatch", posting))
+    await poster.send(listed.chain_id, "MarginVerifier", verifier, "postBatch", *posting)
     return listed
 
 
@@ -250,7 +249,7 @@ async def test_what_is_to_stay_stays_and_a_pool_that_pays_too_little_gets_nothin
     chain = devnet.deployment.chains[C]
     taker, weth, usdc = wallets(), chain.collateral[0].address, chain.settlement.address
     await taker.deposit(C, "WETH", 3 * ETHER)
-    await taker.send(C, "mint", usdc, encode("DevnetToken", "mint", [taker.address, 500 * USDC]))
+    await taker.send(C, "DevnetToken", usdc, "mint", taker.address, 500 * USDC)
     await panel.look_until(taker.last_block, C)
     await panel.quorum_batch()
     terms = {"keep": {"WETH": 2.0}, "float_usd": 300.0}

@@ -10,13 +10,13 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from keeper.chain import transactions
 from keeper.attest.signing import LocalSigner
+from keeper.chain import transactions
 from keeper.chain.abi import encode
-from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
-from keeper.chain.transactions import Sender, TransactionReverted, TransactionStuck
+from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable, provider_name
+from keeper.chain.transactions import NonceTaken, Sender, TransactionReverted, TransactionStuck
 from keeper.devnet.chains import account
-from keeper.testing.proxy import CountingProxy
+from keeper.testing.proxy import CountingProxy, Fault
 
 if TYPE_CHECKING:
     from keeper.devnet import Devnet
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 
 B = 31_337_002
-_USERS = iter(range(50, 63))
+_USERS = iter(range(63, 90))
 
 
 @pytest_asyncio.fixture
@@ -167,6 +167,9 @@ async def test_given_up_after_every_replacement(
     finally:
         devnet.call(B, "evm_setIntervalMining", [1])
     assert provider.calls["eth_sendRawTransaction"] == 4
+    # The next one finds it at its nonce, offers more than it, and takes its place.
+    receipt = await sender.send(_token(devnet), _mint(sender))
+    assert int(devnet.call(B, "eth_getTransactionByHash", [receipt.tx_hash])["nonce"], 16) == count
 
 
 @pytest.mark.parametrize("method", ["eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionReceipt"])
@@ -181,7 +184,94 @@ async def test_nonsense_is_no_answer(devnet: Devnet, provider: CountingProxy, se
         return orjson.dumps(found)
 
     provider.fault = nonsense
-    with pytest.raises(RpcUnavailable, match=f"{provider.url}: malformed answer"):
+    with pytest.raises(RpcUnavailable, match=f"{provider_name(provider.url)}: malformed answer"):
         await sender.send(_token(devnet), _mint(sender))
     provider.fault = None
     await sender.send(_token(devnet), _mint(sender))
+
+
+def _refusing(message: str, times: int) -> Fault:
+    """Answers the first `times` submissions with an error."""
+    left = [times]
+
+    def refuse(calls: list[dict[str, Any]], answer: bytes) -> bytes:
+        if calls[0]["method"] != "eth_sendRawTransaction" or not left[0]:
+            return answer
+        left[0] -= 1
+        return orjson.dumps({"jsonrpc": "2.0", "id": calls[0]["id"], "error": {"code": -32000, "message": message}})
+
+    return refuse
+
+
+async def test_the_chain_says_what_tip_it_wants(devnet: Devnet, provider: CountingProxy, sender: Sender) -> None:
+    """A chain whose producers take no less than 30 gwei: it is asked, and believed up to the cap."""
+
+    def dear(calls: list[dict[str, Any]], answer: bytes) -> bytes:
+        if calls[0]["method"] != "eth_maxPriorityFeePerGas":
+            return answer
+        return orjson.dumps({"jsonrpc": "2.0", "id": calls[0]["id"], "result": hex(30 * 10**9)})
+
+    provider.fault = dear
+    receipt = await sender.send(_token(devnet), _mint(sender))
+    assert _offered(devnet, receipt.tx_hash) == 30 * 10**9
+
+
+async def test_a_node_that_names_its_minimum_gets_it(devnet: Devnet, provider: CountingProxy, sender: Sender) -> None:
+    provider.fault = _refusing("transaction underpriced: gas tip cap 1000000000, minimum needed 90000000000", 1)
+    receipt = await sender.send(_token(devnet), _mint(sender))
+    assert _offered(devnet, receipt.tx_hash) == 90 * 10**9
+
+
+async def test_what_another_process_left_at_the_nonce_is_outbid(
+    devnet: Devnet, provider: CountingProxy, sender: Sender
+) -> None:
+    usual = int(devnet.call(B, "eth_maxPriorityFeePerGas"), 16)
+    provider.fault = _refusing("ReplacementNotAllowed, existing transaction pays more", 3)
+    receipt = await sender.send(_token(devnet), _mint(sender))
+    assert _offered(devnet, receipt.tx_hash) > 1.9 * usual
+
+
+@pytest.mark.parametrize("message", ["AlreadyKnown", "Known transaction"])
+async def test_a_refusal_of_what_was_taken_is_no_failure(
+    devnet: Devnet, provider: CountingProxy, sender: Sender, message: str
+) -> None:
+    """The provider took it and says that it has it: whatever its words, the receipt tells."""
+
+    def known(calls: list[dict[str, Any]], answer: bytes) -> bytes:
+        if calls[0]["method"] != "eth_sendRawTransaction":
+            return answer
+        return orjson.dumps({"jsonrpc": "2.0", "id": calls[0]["id"], "error": {"code": -32000, "message": message}})
+
+    provider.fault = known
+    assert (await sender.send(_token(devnet), _mint(sender))).gas_used > 21_000
+
+
+async def test_a_cap_that_is_refused_is_said(devnet: Devnet, provider: CountingProxy) -> None:
+    rpc = Rpc(provider.url, timeout=10.0)
+    frugal = Sender(rpc, B, account(next(_USERS)).key, max_fee=4 * 10**9)
+    provider.fault = _refusing("transaction underpriced: gas tip cap 1000000000, minimum needed 25000000000", 99)
+    with pytest.raises(RpcError, match="minimum needed 25000000000"):
+        await frugal.send(_token(devnet), _mint(frugal))
+    await rpc.aclose()
+
+
+async def test_a_nonce_that_another_took_is_named(devnet: Devnet, provider: CountingProxy, sender: Sender) -> None:
+    """Two processes with one key by mistake: who comes second learns that nothing of his was mined."""
+    rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
+    other = Sender(rpc, B, sender._account.key)
+
+    def behind(calls: list[dict[str, Any]], answer: bytes) -> bytes:
+        found = orjson.loads(answer)
+        if calls[0]["method"] == "eth_getTransactionCount" and len(calls) == 2 and "ByNumber" in calls[1]["method"]:
+            found[0]["result"] = hex(int(found[0]["result"], 16) - 1)
+        return orjson.dumps(found)
+
+    await other.send(_token(devnet), _mint(sender))
+    provider.fault = behind
+    with pytest.raises(NonceTaken, match="took nonce"):
+        await sender.send(_token(devnet), _mint(sender))
+    await rpc.aclose()
+
+
+def _offered(devnet: Devnet, tx_hash: str) -> int:
+    return int(devnet.call(B, "eth_getTransactionByHash", [tx_hash])["maxPriorityFeePerGas"], 16)

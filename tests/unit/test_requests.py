@@ -46,6 +46,7 @@ from keeper.attest.codec import keccak, struct_hash
 from keeper.attest.permits import MOST_ASSETS, Context, Grant, judge
 from keeper.attest.requests import RequestError, check_item, order_digest, permit_for, request_digest
 from keeper.attest.signatures import sign_digest
+from keeper.attest.signing import LocalSigner
 from keeper.margin.listing import Listing
 from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
@@ -53,7 +54,6 @@ from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.refusal import Refused
-from keeper.attest.signing import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.ids import AccountId, Address, account_id, perpetual
@@ -260,8 +260,8 @@ async def refusal_of(attestor: Attestor, item: PermitItem, *listed: PermitItem) 
     [
         (funded().time(B, NOW - LATE - 1), GOOD, "chain_late", f"chain B ({B}): head is {LATE + 1} s behind"),
         (funded().time(C, NOW - 900), GOOD, "chain_late", f"chain C ({C}): head is 900 s behind"),
-        (funded(), cash_out(5, deadline=NOW), "deadline", f"deadline {NOW}: wanted after {NOW}"),
-        (funded(), cash_out(5, deadline=NOW + 301), "deadline", "by at most 300 s"),
+        (funded(), cash_out(5, deadline=NOW), "deadline", "0 s after the head of chain"),
+        (funded(), cash_out(5, deadline=NOW + 301), "deadline", "wanted 1 to 300 s"),
         (funded().used(GOOD), GOOD, "nonce_used", f"nonce 1 is spent on chain {A}"),
         (funded(), replace(GOOD, signatures=(bytes(65),)), "owner_signature", ""),
         (funded(), cash_out(1000.01), "insufficient_free_margin", "free 1,000.00 USD, asked 1,000.01 USD"),

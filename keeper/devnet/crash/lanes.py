@@ -10,15 +10,15 @@ from typing import Any
 
 from keeper.attest.signing import LocalSigner
 from keeper.chain.rpc import Rpc
-from keeper.chain.transactions import TIP, sign_transaction
+from keeper.chain.transactions import Fee, sign_transaction
 from keeper.devnet.processes import DevnetError
 
 _AT_ONCE = 100
 """Requests in one HTTP request."""
 _POLL_SECONDS = 0.25
 _MINED_SECONDS = 60.0
-_FEE = 100 * 10**9
-"""Wei per gas: on the devnet the base fee starts at 1 gwei and full blocks raise it by an eighth."""
+_FEE = Fee(100 * 10**9, 10**9)
+"""On the devnet the base fee starts at 1 gwei and full blocks raise it by an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Lane:
         return hashes
 
     def _signed(self, call: Call, nonce: int) -> str:
-        raw = sign_transaction(self._signer, self._chain_id, nonce, call.to, call.data, call.gas, _FEE, TIP)
+        raw = sign_transaction(self._signer, self._chain_id, nonce, call.to, call.data, call.gas, _FEE)
         return "0x" + raw.hex()
 
 
