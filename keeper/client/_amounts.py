@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from keeper.state.exact import InexactError, scaled
+from keeper.state.exact import InexactError, literal, scaled
 
 from ._errors import BadArgument
 
@@ -26,7 +26,8 @@ def exact(value: Amount, decimals: int, field: str, unit: str, *, signed: bool =
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise BadArgument(field, value, "an integer of the smallest unit, or a decimal string of whole units", unit)
     try:
-        units = scaled(value, 0 if isinstance(value, int) else decimals, _LIMIT)
+        number = literal(value) if isinstance(value, str) else value
+        units = scaled(number, 0 if isinstance(value, int) else decimals, _LIMIT)
     except InexactError as error:
         raise BadArgument(field, value, str(error).removeprefix("wanted "), unit) from None
     if not units or (units < 0 and not signed):

@@ -19,6 +19,8 @@ from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import join_signatures
 from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.chain.rpc import Rpc
+from keeper.client import AsyncClient
+from keeper.client import Refused as ClientRefused
 from keeper.devnet.chains import account
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
@@ -341,3 +343,45 @@ async def _until_tried(liquidator: Liquidator) -> None:
         while not liquidator.taken and not liquidator.missed:
             await looked(liquidator)
             await asyncio.sleep(0.05)
+
+
+# --- by the client ----------------------------------------------------------------------------------------------------
+
+
+class PanelClient(AsyncClient):
+    """A client whose node is the panel, asked in this process."""
+
+    panel: Panel
+
+    async def ask(self, request: PermitItem, *, node: str | None = None, attempts: int | None = None) -> SignedPermit:
+        signed, refusals = await self.panel.permit(request)
+        assert signed is not None, refusals
+        return signed
+
+    async def batch(self, epoch: int | None = None) -> QuorumBatch:
+        latest = self.panel.attestors[0].batches.latest
+        assert latest is not None
+        assert epoch == latest.content.batch.epoch
+        return latest
+
+
+async def test_cm42_anybody_takes_a_leg_by_the_client(
+    devnet: Devnet, panel: Panel, reader: ChainReader, wallets: Callable[[], Wallet]
+) -> None:
+    chain = devnet.deployment.chains[C]
+    owner, taker = wallets(), wallets()
+    asset = token_id(C, chain.collateral[0].address)
+    await owner.deposit(C, "WETH", 10 * ETHER)
+    await taker.deposit(C, "USDC", 50_000 * USDC)
+    await panel.look_until(taker.last_block, C)
+    await list_leg(panel, owner, ripe(owner, asset, 2 * ETHER, 60 * UNIT))
+    client = PanelClient.from_deployment(devnet.deployment, "http://nobody.invalid", signer=taker.signer)
+    client.panel = panel
+    async with client:
+        done = await client.takeover("C", owner.account(), asset, "1.5")
+        assert done.act == "takeover"
+        with pytest.raises(ClientRefused, match="no_leg"):
+            await client.takeover("C", taker.account(), asset, "1")
+    [entry] = [entry for entry in await reader.take_overs() if entry.account == owner.account()]
+    assert (entry.size, entry.taker) == (15 * ETHER // 10, taker.account())
+    await conserved(reader, asset, [taker])
