@@ -23,7 +23,7 @@ def account(
 ) -> None:
     """Show an account's equity, requirements and what is live on it.
 
-    Example: keeper account 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955/1
+    Example: keeper account 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955
     """
     try:
         wanted: AccountId = parse_account_id(account_id)

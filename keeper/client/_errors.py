@@ -39,13 +39,18 @@ class Refused(ClientError):
 
 
 class Unavailable(ClientError):
-    """No answer that counts, from the node or from a chain: none in time, no JSON, or signatures that are no quorum's.
+    """No answer that counts, from the node, the attestors or a chain: none in time, no JSON, signatures that are no
+    quorum's, or a fault of a chain or of attestors that may pass, like `chain_late` and `no_quorum`.
 
-    `problem` is what the node said of itself, where it said anything."""
+    `problem` is what the node said, where it said anything."""
 
     def __init__(self, message: str, problem: Problem | None = None) -> None:
         super().__init__(message)
         self.problem = problem
+
+    @property
+    def code(self) -> str | None:
+        return None if self.problem is None else self.problem.code
 
 
 class Reverted(ClientError):

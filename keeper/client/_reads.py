@@ -232,7 +232,8 @@ class Reads(Base):
 
         Raises:
             Refused: by the attestors, and why.
-            Unavailable: no answer that counts, every time.
+            Unavailable: no answer that counts, every time; `code` is `chain_late` or `no_quorum` where attestors answer
+                and cannot sign now.
 
         Example:
             permit = await client.ask(request)

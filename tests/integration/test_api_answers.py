@@ -18,7 +18,7 @@ from keeper import schema
 from keeper.attest.codec import keccak
 from keeper.attest.requests import permit_for, request_digest
 from keeper.chain.rpc import Rpc
-from keeper.client import Refused
+from keeper.client import ClientError
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.wallet import Wallet
 from keeper.state.actions import Reserve, Withdraw
@@ -58,7 +58,7 @@ async def owner(devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]) -> Async
             path = f"/v1/accounts/0x{wallet.account().hex()}/proof?chain="
             try:
                 proofs = [await wallet.get(path + str(chain_id)) for chain_id in (A, B, C)]
-            except Refused:
+            except ClientError:
                 return False
             return all(int(proof["leaf"]["equity"]) == 1_000 * UNIT for proof in proofs)
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from keeper.attest.requests import clearance_for
 from keeper.chain.rpc import Rpc
-from keeper.client import Refused
+from keeper.client import ClientError, Refused
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
@@ -58,7 +58,7 @@ async def defaulted(owner: Wallet, lender: Address, reader: ChainReader) -> None
             try:
                 signed = await owner.request(C, Reserve(owner.account(), lender, LOAN, 0, until))
                 break
-            except Refused:
+            except ClientError:
                 await asyncio.sleep(0.5)
         await owner.use(signed)
         await owner.lender(C, "borrow", LOAN)

@@ -17,6 +17,7 @@ from keeper.client import (
     BadArgument,
     Call,
     Client,
+    ClientError,
     Refused,
     Reverted,
     TransactionFailed,
@@ -46,7 +47,7 @@ async def provided(client: AsyncClient, chain: str, usd: int) -> bool:
     """Whether the batch that a chain holds has the account with so much equity."""
     try:
         return (await client.proof(chain=chain)).leaf.equity >= usd * UNIT
-    except Refused:  # no batch has it yet
+    except ClientError:  # no batch has it yet
         return False
 
 
@@ -218,7 +219,7 @@ def test_the_same_without_await(cluster: Cluster, minted: None) -> None:
 def _provided(client: Client, usd: int) -> bool:
     try:
         return client.proof(chain="A").leaf.equity >= usd * UNIT
-    except Refused:  # no batch has it yet
+    except ClientError:  # no batch has it yet
         return False
 
 
@@ -234,7 +235,7 @@ async def w3_balance(client: AsyncClient, token: Address) -> int:
 async def _holds(client: AsyncClient, sub_account: int, chain: int, cash: int) -> bool:
     try:
         found = await client.account(sub_account)
-    except Refused:
+    except ClientError:
         return False
     return any(h.cash == cash for m in found.margin_accounts for h in m.holdings if h.chain == chain)
 

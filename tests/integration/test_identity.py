@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from keeper.api.app import create_app
+from keeper.attest.signing import LocalSigner
 from keeper.chain import identity
 from keeper.chain.follower import DeepReorg
 from keeper.chain.identity import Provider, WrongChain, check_identity
@@ -186,7 +187,7 @@ async def test_a_wrong_provider_is_asked_again_with_pauses_and_nothing_is_sent_t
 ) -> None:
     right, proxy.target = proxy.target, devnet.deployment.chains[B].rpc
     provider = Provider(devnet.deployment, C, proxy.url, timeout=20.0)
-    sender = Sender(provider, C, account(RELAYER).key)
+    sender = Sender(provider, C, LocalSigner(account(RELAYER).key))
     token = devnet.deployment.chains[C].settlement.address
     for _ in range(20):
         with pytest.raises(WrongChain, match=f"eth_chainId is {B}, wanted {C}"):

@@ -11,7 +11,7 @@ import pytest
 from take_overs import conserved, eventually
 
 from keeper.chain.rpc import Rpc
-from keeper.client import Refused
+from keeper.client import ClientError
 from keeper.devnet.chains import LIQUIDATORS
 from keeper.devnet.cluster import KEEPER, Cluster
 from keeper.devnet.reader import ChainReader
@@ -129,7 +129,7 @@ async def _traded(maker: Wallet, taker: Wallet, price: int) -> bool:
     """A trade of one ETH, once the attestors see the deposits."""
     try:
         await trade(maker, taker, B, ETH, UNIT, price)
-    except Refused:
+    except ClientError:
         return False
     return True
 

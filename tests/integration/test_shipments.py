@@ -104,11 +104,11 @@ async def settle(panel: Panel, sender: Wallet, leaves: Sequence[SettlementLeaf])
     for chain_id in sorted({leaf.chain_id for leaf in leaves}):
         contracts = panel.deployment.chains[chain_id].contracts
         own = [leaf for leaf in leaves if leaf.chain_id == chain_id]
-        await sender.send(chain_id, "postBatch", contracts.verifier, posting)
+        await sender.send_data(chain_id, "postBatch", contracts.verifier, posting)
         applying = encode(
             "ClearingHouse", "applySettlement", [[to_abi(leaf) for leaf in own], [tree.proof(leaf) for leaf in own]]
         )
-        await sender.send(chain_id, "applySettlement", contracts.clearing_house, applying)
+        await sender.send_data(chain_id, "applySettlement", contracts.clearing_house, applying)
 
 
 async def until_attested(iris: Iris, domain: int, tx_hash: str) -> list[Attested]:

@@ -248,7 +248,7 @@ async def test_a_refusal_of_what_was_taken_is_no_failure(
 
 async def test_a_cap_that_is_refused_is_said(devnet: Devnet, provider: CountingProxy) -> None:
     rpc = Rpc(provider.url, timeout=10.0)
-    frugal = Sender(rpc, B, account(next(_USERS)).key, max_fee=4 * 10**9)
+    frugal = Sender(rpc, B, LocalSigner(account(next(_USERS)).key), max_fee=4 * 10**9)
     provider.fault = _refusing("transaction underpriced: gas tip cap 1000000000, minimum needed 25000000000", 99)
     with pytest.raises(RpcError, match="minimum needed 25000000000"):
         await frugal.send(_token(devnet), _mint(frugal))
@@ -258,7 +258,7 @@ async def test_a_cap_that_is_refused_is_said(devnet: Devnet, provider: CountingP
 async def test_a_nonce_that_another_took_is_named(devnet: Devnet, provider: CountingProxy, sender: Sender) -> None:
     """Two processes with one key by mistake: who comes second learns that nothing of his was mined."""
     rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
-    other = Sender(rpc, B, sender._account.key)
+    other = Sender(rpc, B, sender._signer)
 
     def behind(calls: list[dict[str, Any]], answer: bytes) -> bytes:
         found = orjson.loads(answer)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from keeper.chain.abi import Revert
-from keeper.client import Refused, Reverted, SignedPermit, withdraw_call
+from keeper.client import Refused, Reverted, SignedPermit, Unavailable, withdraw_call
 from keeper.devnet.narrator import expect
 from keeper.state.actions import Reserve, Withdraw
 from keeper.state.batch import UNIT
+from keeper.state.problem import Problem
 
 from .margin import RACERS
 from .stage import USDC, A, B, C, Stage
@@ -60,20 +61,20 @@ async def race(stage: Stage) -> None:
 async def _round(stage: Stage, sub_account: int, first: str, second: str) -> dict[str, Any]:
     racer = stage["racer"]
 
-    async def ask(chain: int, node: str) -> SignedPermit | Refused:
+    async def ask(chain: int, node: str) -> SignedPermit | Problem:
         integrator = stage.deployment.chains[chain].integrator
         assert integrator is not None
         until = await racer.head_time(chain) + 600
         try:
             action = Reserve(racer.account(sub_account), integrator, _ASKED, 0, until)
             return await racer.submit(await racer.client.request(chain, action, deadline=_RACE_SECONDS), node)
-        except Refused as refused:
-            return refused
+        except (Refused, Unavailable) as refused:
+            return refused.problem or Problem("no_answer", str(refused))
 
     answers = await asyncio.gather(ask(B, first), ask(C, second))
     return {
         "signed": sum(isinstance(answer, SignedPermit) for answer in answers),
-        "refused": [answer.problem.to_json() for answer in answers if isinstance(answer, Refused)],
+        "refused": [answer.to_json() for answer in answers if isinstance(answer, Problem)],
     }
 
 
