@@ -58,6 +58,11 @@ LENDER = {"maxMarkAge": 60, "maxStateAge": 120, "term": 5}
 """What the example integrator on every chain accepts, seconds."""
 
 
+STATES_SECONDS = 300
+"""How far back a chain answers calls at old blocks, seconds. Blocks, receipts and logs stay for as long as it runs; a
+state takes up to two megabytes of memory, because each is a whole one and every block hash is part of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DevnetChain:
     """`chain_id` belongs to no public chain."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .chains import ACCOUNTS, MNEMONIC, DevnetChain
+from .chains import ACCOUNTS, MNEMONIC, STATES_SECONDS, DevnetChain
 
 ROOT = Path(__file__).resolve().parents[2]
 """The project's root. Chains and compilers live in its node_modules: a devnet needs the source tree."""
@@ -87,16 +87,17 @@ class Node:
                 pass
 
 
-def start(chain: DevnetChain, folder: Path) -> Node:
-    """Start one chain; its log is `folder/anvil-<name>.log`.
+def start(chain: DevnetChain, folder: Path, states_seconds: int = STATES_SECONDS) -> Node:
+    """Start one chain; its log is `folder/anvil-<name>.log`, and it writes nothing else to the disk.
 
-    Finality is short so that a demonstration need not wait: `safe` is the head − 1, `finalized` the head − 2.
+    Calls are answered at blocks of the last `states_seconds`. Finality is short so that a demonstration need not wait:
+    `safe` is the head − 1, `finalized` the head − 2.
 
     Raises:
         DevnetError: anvil is missing, ends, or does not listen within 20 s; the message carries the end of its log.
     """
     if not ANVIL.exists():
-        raise DevnetError(f"{ANVIL} is missing: run make setup (anvil is packaged for Linux on x86-64)")
+        raise DevnetError(f"{ANVIL} is missing: run make setup (anvil is packaged for Linux on x86-64 and arm64)")
     log = folder / f"anvil-{chain.name}.log"
     command = [
         str(ANVIL.resolve()),
@@ -106,7 +107,8 @@ def start(chain: DevnetChain, folder: Path) -> Node:
         *("--mnemonic", MNEMONIC),
         *("--accounts", str(ACCOUNTS)),
         *("--host", "127.0.0.1", "--port", "0"),
-        *("--cache-path", str(folder / f"cache-{chain.name}")),
+        # In memory only: left to itself, anvil writes gigabytes an hour of old states to the disk.
+        *("--prune-history", str(int(states_seconds / chain.block_seconds))),
     ]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches us and not the chains, so that we end them in order.

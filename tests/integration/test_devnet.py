@@ -23,7 +23,7 @@ from keeper.devnet.chains import (
     attestor_addresses,
     start_answers,
 )
-from keeper.devnet.launch import deploy
+from keeper.devnet.deployer import deploy
 from keeper.devnet.plan import plan_of
 from keeper.state.ids import token_id
 
@@ -184,8 +184,8 @@ def test_nothing_to_load_or_end_in_an_empty_folder(tmp_path: Path) -> None:
 def test_interrupted_deployment_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded: list[dict[str, int]] = []
 
-    def interrupt(_plan: object, folder: Path) -> None:
-        recorded.extend(json.loads((folder / "processes.json").read_text()))
+    def interrupt(_plan: object, out: Path) -> None:
+        recorded.extend(json.loads((out.parent / "processes.json").read_text()))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("keeper.devnet.launch.deploy", interrupt)
@@ -201,14 +201,14 @@ def test_deployment_refuses_an_rpc_of_another_chain(devnet: Devnet, tmp_path: Pa
     plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {str(A): plan["chains"][str(B)]}
     with pytest.raises(DevnetError, match=f"the RPC of chain {A} serves chain {B}"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
 
 
 def test_deployment_refuses_the_devnet_key_on_other_chains(devnet: Devnet, tmp_path: Path) -> None:
     plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {"1": plan["chains"][str(A)]}
     with pytest.raises(DevnetError, match="--account is wanted outside the devnet"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
 
 
 def test_deployment_refuses_unequal_nonces(devnet: Devnet, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_deployment_refuses_unequal_nonces(devnet: Devnet, tmp_path: Path) -> No
         devnet.mint(A, "WETH", account(20).address, 1)
     plan = plan_of([devnet.nodes[A], devnet.nodes[C]], devnet.deployment.profile, devnet.deployment.instruments)
     with pytest.raises(DevnetError, match="equal addresses on all chains need equal nonces"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
 
 
 def test_reused_pid_is_left_alone(tmp_path: Path) -> None:
