@@ -23,8 +23,6 @@ from keeper.devnet.processes import DevnetError
 _SETUP_SECONDS = 70
 _SETUP_SECONDS_EACH = 0.6
 """How long deploying, depositing and trading take at most; what expires soon must not have expired by then."""
-_STATES_SECONDS = 3_600
-"""The check at the end compares views at blocks since the beginning."""
 
 
 def crash(
@@ -63,7 +61,6 @@ def _run(
                 state,
                 PROFILE,
                 instruments=plan.scenario.instruments,
-                states_seconds=_STATES_SECONDS,
                 report=lambda line: console.print(f"  {line}", highlight=False, soft_wrap=True),
             )
         )

@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from .chains import CHAINS, DevnetChain, account
 from .deployer import deploy
 from .layout import end_nodes
 from .plan import plan_of
-from .processes import DevnetError, Node, start
+from .processes import DevnetError, Node, start, states_folder
 
 FOLDER = Path(".devnet")
 _CALL_SECONDS = 10.0
@@ -74,12 +75,10 @@ class Devnet:
         profile: Profile | None = None,
         report: Report = _silent,
         instruments: Sequence[AssetId] | None = None,
-        states_seconds: int = chains.STATES_SECONDS,
     ) -> Devnet:
         """Start the chains, deploy everything, write the deployments file. What fails, or is interrupted, is undone.
 
-        `instruments` are the futures and options that trade; left out, a series that expires in a week. Calls
-        are answered at blocks of the last `states_seconds`.
+        `instruments` are the futures and options that trade; left out, a series that expires in a week.
 
         Raises:
             DevnetError: a devnet is up in this folder already, a chain does not start, or the deployment fails.
@@ -92,12 +91,12 @@ class Devnet:
             nodes: list[Node] = []
             try:
                 for chain in CHAINS:
-                    nodes.append(start(chain, folder, states_seconds))
+                    nodes.append(start(chain, folder))
                     _write_nodes(folder, nodes)
                     pace = f"a block every {chain.block_seconds:g} s"
                     report(f"chain {chain.name} ({chain.chain_id}), {pace}: {nodes[-1].url}")
                 report(
-                    f"calls are answered at blocks of the last {states_seconds / 60:g} minutes; on disk are logs alone"
+                    f"old states, of {chains.STATES_SECONDS} s, take at most {chains.disk_bytes() / 1e9:.1f} GB of disk"
                 )
                 report("deploying to the three chains")
                 began = time.monotonic()
@@ -334,6 +333,8 @@ def _write_nodes(folder: Path, nodes: list[Node]) -> None:
 def _forget(folder: Path) -> None:
     for name in (_nodes_file(folder), deployments_file(folder)):
         name.unlink(missing_ok=True)
+    for chain in CHAINS:
+        shutil.rmtree(states_folder(chain, folder), ignore_errors=True)
 
 
 def _nodes_file(folder: Path) -> Path:

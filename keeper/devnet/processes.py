@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .chains import ACCOUNTS, MNEMONIC, STATES_SECONDS, DevnetChain
+from .chains import ACCOUNTS, MNEMONIC, DevnetChain
 
 ROOT = Path(__file__).resolve().parents[2]
 """The project's root. Chains and compilers live in its node_modules: a devnet needs the source tree."""
@@ -87,11 +87,11 @@ class Node:
                 pass
 
 
-def start(chain: DevnetChain, folder: Path, states_seconds: int = STATES_SECONDS) -> Node:
-    """Start one chain; its log is `folder/anvil-<name>.log`, and it writes nothing else to the disk.
+def start(chain: DevnetChain, folder: Path) -> Node:
+    """Start one chain; its log is `folder/anvil-<name>.log`.
 
-    Calls are answered at blocks of the last `states_seconds`. Finality is short so that a demonstration need not wait:
-    `safe` is the head − 1, `finalized` the head − 2.
+    Calls are answered at blocks of the last `STATES_SECONDS` at least. Finality is short so that a demonstration need
+    not wait: `safe` is the head − 1, `finalized` the head − 2.
 
     Raises:
         DevnetError: anvil is missing, ends, or does not listen within 20 s; the message carries the end of its log.
@@ -107,8 +107,9 @@ def start(chain: DevnetChain, folder: Path, states_seconds: int = STATES_SECONDS
         *("--mnemonic", MNEMONIC),
         *("--accounts", str(ACCOUNTS)),
         *("--host", "127.0.0.1", "--port", "0"),
-        # In memory only: left to itself, anvil writes gigabytes an hour of old states to the disk.
-        *("--prune-history", str(int(states_seconds / chain.block_seconds))),
+        # Of old states the oldest go to the disk, one file for each block: left to itself, anvil keeps 3,600 of them.
+        *("--cache-path", str(states_folder(chain, folder))),
+        *("--max-persisted-states", str(chain.states)),
     ]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches us and not the chains, so that we end them in order.
@@ -127,6 +128,11 @@ def start(chain: DevnetChain, folder: Path, states_seconds: int = STATES_SECONDS
         child.wait()
         del _children[child.pid]
         raise
+
+
+def states_folder(chain: DevnetChain, folder: Path) -> Path:
+    """Where a chain keeps old states; of no use without its process."""
+    return folder / f"states-{chain.name}"
 
 
 def start_time(pid: int) -> int | None:
