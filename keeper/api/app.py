@@ -1,205 +1,196 @@
 """The HTTP interface of a node: margin, proofs and permits for people and protocols, proposals for attestors.
 
-Reads are public. A refusal is always JSON with `code` and `message` and the figures that explain it.
+Reads are public. Whatever fails is told by one shape, `keeper.state.problem`; /openapi.json describes every route.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Path, Query, Request, Response
+from pydantic import BaseModel
 
-from keeper.attest.codec import CodecError
-from keeper.attest.merkle import MerkleError
-from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, QuorumBatch
-from keeper.attest.signatures import QuorumError
-from keeper.node.batches import UnknownBatch
+from keeper import schema
+from keeper.attest.messages import QuorumBatch
 from keeper.node.node import Node
-from keeper.node.peers import PeerUnavailable
-from keeper.node.preview import refused_legs
-from keeper.node.refusal import Refused
-from keeper.node.view import NotReady
-from keeper.state.ids import IdError, parse_account_id
+from keeper.node.peers import PeerUnavailable, is_verdict
+from keeper.schema.described import model_of
+from keeper.schema.examples import ITEM
 from keeper.state.live import PermitItem
 from keeper.state.problem import Problem
-from keeper.state.wire import WireError, from_json, to_json
+from keeper.state.wire import from_json, to_json
 
-from . import queries
+from . import accounts, deployment, proofs, status, whatif
+from .attestors import BODIES, add_attestation
+from .document import add_document, answers, problems, takes
+from .examples import QUORUM
 from .netting import add_netting
+from .problems import ApiError, add_problems, json_response
+from .requests import AccountPath, After, AssetPath, ChainQuery, Epoch, read_account, read_asset, read_object
 
-MAX_BODY = 8 * 1024 * 1024
-"""Largest request body taken, bytes: a proposal of some ten thousand accounts."""
-
-
-class TooLarge(ValueError):
-    """A body that is not read to its end."""
-
-
-def json_response(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+_DESCRIPTION = """Reads are public; what is signed is signed by owners and attestors, so no route asks for credentials.
+Whatever fails is a Problem: 4xx for what the asker did, 503 for what a chain or the attestors did."""
 
 
 def create_app(node: Node) -> FastAPI:
     """The application of one node; `state.netting` is its recorder of netting figures."""
-    app = FastAPI(title="keeper", version="1", docs_url="/docs", redoc_url=None)
-
-    @app.middleware("http")
-    async def bounded(request: Request, call_next: Any) -> Response:
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return _problem(413, "too_large", f"a request of {length} bytes, at most {MAX_BODY} are taken")
-        response: Response = await call_next(request)
-        return response
-
-    _add_errors(app)
-    _add_reads(app, node)
+    app = FastAPI(title="keeper", version="1", description=_DESCRIPTION, docs_url="/docs", redoc_url=None)
+    add_problems(app)
+    _add_node(app, node)
+    _add_deployment(app, node)
+    _add_accounts(app, node)
+    _add_batches(app, node)
     _add_permits(app, node)
-    _add_attestation(app, node)
+    bodies: list[type[BaseModel]] = [schema.WhatIfRequest, model_of(PermitItem)]
+    if node.attestor is not None:
+        add_attestation(app, node, node.attestor)
+        bodies += BODIES
     app.state.netting = add_netting(app, node)
+    add_document(app, bodies)
     return app
 
 
-def _problem(status: int, code: str, message: str) -> Response:
-    return json_response(Problem(code, message).to_json(), status)
-
-
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        return json_response(error.problem.to_json(), 409)
-
-    @app.exception_handler(WireError)
-    @app.exception_handler(IdError)
-    @app.exception_handler(CodecError)
-    @app.exception_handler(MerkleError)
-    async def malformed(_: Request, error: ValueError) -> Response:
-        return _problem(422, "malformed", str(error))
-
-    @app.exception_handler(TooLarge)
-    async def too_large(_: Request, error: TooLarge) -> Response:
-        return _problem(413, "too_large", str(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return _problem(422, "malformed", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-
-    @app.exception_handler(NotReady)
-    async def not_ready(_: Request, error: NotReady) -> Response:
-        return _problem(503, "not_ready", str(error))
-
-    @app.exception_handler(UnknownBatch)
-    @app.exception_handler(queries.NotFound)
-    async def not_found(_: Request, error: LookupError) -> Response:
-        return _problem(404, "not_found", str(error))
-
-
-def _add_reads(app: FastAPI, node: Node) -> None:
-    @app.get("/health", summary="The process lives")
+def _add_node(app: FastAPI, node: Node) -> None:
+    @app.get("/health", summary="The process lives", responses=answers(schema.Health))
     async def health() -> Response:
         return json_response({"status": "alive", "name": node.config.name})
 
-    @app.get("/ready", summary="Every chain is fresh and batches are signed; 503 with the reasons otherwise")
+    unready: dict[str, Any] = {"model": schema.Unready, "description": "Not ready, and every reason"}
+
+    @app.get(
+        "/ready",
+        summary="Every chain is fresh and batches are signed; 503 with the reasons otherwise",
+        responses={**answers(schema.Ready), 503: unready},
+    )
     async def ready() -> Response:
         faults = node.faults()
-        return json_response({"ready": not faults, "reasons": faults}, 503 if faults else 200)
+        if not faults:
+            return json_response({"ready": True, "reasons": []})
+        told = Problem("not_ready", "; ".join(faults)).to_json()
+        return json_response({"ready": False, "reasons": faults, **told}, 503)
 
-    @app.get("/v1/status", summary="What this node sees and does")
-    async def status() -> Response:
-        return json_response(queries.status(node))
-
-    @app.get("/v1/accounts/{account}", summary="Margin of an account, with what explains it")
-    async def account(account: str) -> Response:
-        return json_response(queries.account(node, parse_account_id(account)))
-
-    @app.get("/v1/accounts/{account}/proof", summary="Leaf and proof against the batch a chain holds")
-    async def proof(account: str, chain: int) -> Response:
-        return json_response(await queries.account_proof(node, parse_account_id(account), chain))
-
-    @app.get("/v1/marks/{asset}/proof", summary="A mark's leaf and proof against the batch a chain holds")
-    async def mark_proof(asset: str, chain: int) -> Response:
-        return json_response(await queries.mark_proof(node, asset, chain))
+    @app.get("/v1/status", summary="What this node sees and does", responses=answers(schema.Status))
+    async def node_status() -> Response:
+        return json_response(status.status(node))
 
     @app.get(
         "/v1/liquidations",
         summary="Open legs, their concession now and what this node bids; what it took",
+        responses=answers(schema.Liquidations),
     )
     async def liquidations() -> Response:
-        return json_response(queries.liquidations(node))
+        return json_response(status.liquidations(node))
 
-    @app.get("/v1/batches/latest", summary="The newest quorum batch, if later than `after`")
-    async def latest(after: int = -1) -> Response:
+
+def _add_deployment(app: FastAPI, node: Node) -> None:
+    @app.get(
+        "/v1/deployment",
+        summary="Addresses, attestors, EIP-712 domains and types, limits",
+        responses=answers(schema.Deployment),
+    )
+    async def deployed() -> Response:
+        return json_response(deployment.deployment(node))
+
+    @app.get(
+        "/v1/abi/{contract}",
+        summary="The ABI of a contract",
+        responses={
+            200: {
+                "description": "The entries as the compiler gives them",
+                "content": {
+                    "application/json": {
+                        "schema": {"type": "array", "items": {"type": "object"}},
+                        "example": [{"type": "error", "name": "NotOwner", "inputs": []}],
+                    }
+                },
+            },
+            **problems(404, 422),
+        },
+    )
+    async def abi(contract: str = Path(examples=["MarginVerifier"])) -> Response:
+        return json_response(deployment.abi(contract))
+
+
+def _add_accounts(app: FastAPI, node: Node) -> None:
+    @app.get(
+        "/v1/accounts/{account}",
+        summary="Margin of an account, with what explains it and what is live",
+        responses=answers(schema.Account, 404, 422, 503),
+    )
+    async def account(account: AccountPath) -> Response:
+        return json_response(await accounts.account(node, read_account(account)))
+
+    @app.get(
+        "/v1/accounts/{account}/proof",
+        summary="Leaf and proof against the batch a chain holds",
+        responses=answers(schema.AccountProof, 404, 422, 503),
+    )
+    async def proof(account: AccountPath, chain: ChainQuery) -> Response:
+        return json_response(await proofs.account_proof(node, read_account(account), chain))
+
+    @app.get(
+        "/v1/marks/{asset}/proof",
+        summary="A mark's leaf and proof against the batch a chain holds",
+        responses=answers(schema.MarkProof, 404, 422, 503),
+    )
+    async def mark_proof(asset: AssetPath, chain: ChainQuery) -> Response:
+        return json_response(await proofs.mark_proof(node, read_asset(asset), chain))
+
+    @app.post(
+        "/v1/whatif",
+        summary="What an account's margin would be after trades, transfers and reservations: advice, no permit",
+        responses=answers(schema.WhatIf, 404, 413, 422, 503),
+        openapi_extra=takes(schema.WhatIfRequest),
+    )
+    async def what_if(request: Request) -> Response:
+        asked = schema.WhatIfRequest.model_validate(await read_object(request))
+        return json_response(await whatif.answer_of(node, asked))
+
+
+def _add_batches(app: FastAPI, node: Node) -> None:
+    batch = model_of(QuorumBatch)
+    none: dict[int | str, dict[str, Any]] = {204: {"description": "None is known that is later than `after`"}}
+
+    @app.get(
+        "/v1/batches/latest",
+        summary="The newest quorum batch, if later than `after`",
+        responses={**answers(batch, 422, example=QUORUM), **none},
+    )
+    async def latest(after: After = -1) -> Response:
         quorum = node.batches.latest
         if quorum is None or quorum.content.batch.epoch <= after:
             return Response(status_code=204)
         return json_response(to_json(quorum))
 
-    @app.get("/v1/batches/{epoch}", summary="The quorum batch of an epoch")
-    async def batch(epoch: int) -> Response:
+    @app.get(
+        "/v1/batches/{epoch}",
+        summary="The quorum batch of an epoch",
+        responses=answers(batch, 404, 422, example=QUORUM),
+    )
+    async def of_epoch(epoch: Epoch) -> Response:
         return json_response(to_json(node.batches.get(epoch)))
 
 
 def _add_permits(app: FastAPI, node: Node) -> None:
-    @app.post("/v1/permits", summary="Ask the attestors for a permit; 409 with the reason where they refuse")
-    async def permits(request: Request, forwarded: bool = False) -> Response:
-        item = from_json(PermitItem, await _body(request))
+    @app.post(
+        "/v1/permits",
+        summary="Ask the attestors for a permit; 409 with the reason where they refuse",
+        responses=answers(schema.SignedPermit, 409, 413, 422, 503),
+        openapi_extra=takes(model_of(PermitItem), ITEM),
+    )
+    async def permits(
+        request: Request,
+        forwarded: bool = Query(default=False, description="From one attestor to the one whose turn it is"),
+    ) -> Response:
+        item = from_json(PermitItem, await read_object(request))
         if node.desk is not None:
+            node.view.require_started()
             return json_response(await node.desk.request(item, forwarded=forwarded))
         for peer in node.peers.urls:
             try:
                 code, answer = await node.peers.request_permit(peer, item, forwarded=False)
             except PeerUnavailable:
                 continue
-            return json_response(answer, code)
-        return _problem(503, "no_attestor", "no attestor answers")
-
-
-def _add_attestation(app: FastAPI, node: Node) -> None:
-    attestor = node.attestor
-    if attestor is None:
-        return
-
-    @app.post("/v1/attest/batch", include_in_schema=False)
-    async def attest_batch(request: Request) -> Response:
-        proposal = from_json(BatchProposal, await _body(request))
-        return json_response({"signature": "0x" + (await attestor.sign_proposed_batch(proposal)).hex()})
-
-    @app.post("/v1/attest/preview", include_in_schema=False)
-    async def attest_preview(request: Request) -> Response:
-        draft = from_json(BatchDraft, await _body(request))
-        return json_response({"refused": await refused_legs(attestor, draft)})
-
-    @app.post("/v1/attest/permit", include_in_schema=False)
-    async def attest_permit(request: Request) -> Response:
-        proposal = from_json(PermitProposal, await _body(request))
-        return json_response({"signature": "0x" + (await attestor.sign_proposed_permit(proposal)).hex()})
-
-    @app.post("/v1/attest/live", include_in_schema=False)
-    async def attest_live(request: Request) -> Response:
-        accounts = [parse_account_id(entry) for entry in (await _body(request)).get("accounts", [])]
-        return json_response({"items": to_json(attestor.live_beside(accounts), tagged=True)})
-
-    @app.post("/v1/attest/quorum", include_in_schema=False)
-    async def attest_quorum(request: Request) -> Response:
-        try:
-            added = node.batches.add(from_json(QuorumBatch, await _body(request)))
-        except (QuorumError, ValueError) as error:
-            return _problem(422, "bad_batch", str(error))
-        return json_response({"added": added})
-
-
-async def _body(request: Request) -> Any:
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY:  # one without a length is found here
-            raise TooLarge(f"a body of more than {MAX_BODY} bytes")
-    try:
-        data = orjson.loads(bytes(content))
-    except orjson.JSONDecodeError as error:
-        raise WireError(f"body: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise WireError("body: wanted an object")
-    return data
+            if is_verdict(code, answer):
+                return json_response(answer, code)
+        raise ApiError(503, Problem("no_attestor", "no attestor answers"))

@@ -8,16 +8,19 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 import structlog
 from fastapi import FastAPI, Query, Response
 
+from keeper import schema
 from keeper.clearing.netting import Netted, NettingFigures, Requirements, UnderlyingNetting, netting_figures
 from keeper.margin.listing import UnknownAsset
 from keeper.market.marks import MarkError
 from keeper.node.node import Node
 from keeper.node.view import NotReady
 from keeper.state.world import MarginAccount
+
+from .document import answers
+from .problems import json_response
 
 log = structlog.get_logger()
 
@@ -58,8 +61,6 @@ class NettingRecorder:
         """
         async with self._lock:
             node = self._node
-            if not node.view.started:
-                raise NotReady("not every chain was read yet")
             world = node.view.final_world()
             finals = {chain_id: state.block.number for chain_id, state in sorted(world.items())}
             newest = self._newest
@@ -103,7 +104,11 @@ def add_netting(app: FastAPI, node: Node) -> NettingRecorder:
     """Adds the route; whoever runs the application also runs the recorder's `follow`, for a history without gaps."""
     recorder = NettingRecorder(node)
 
-    @app.get("/v1/netting", summary="Exposure, margin and payments, gross and net; and the efficiencies over time")
+    @app.get(
+        "/v1/netting",
+        summary="Exposure, margin and payments, gross and net; and the efficiencies over time",
+        responses=answers(schema.NettingFigures, 422, 503),
+    )
     async def netting(
         accounts: Annotated[int, Query(ge=0, le=MOST_ACCOUNTS)] = 20,
         history: Annotated[int, Query(ge=0, le=HISTORY)] = HISTORY,
@@ -112,7 +117,7 @@ def add_netting(app: FastAPI, node: Node) -> NettingRecorder:
         names = {chain_id: chain.name for chain_id, chain in node.deployment.chains.items()}
         answer = answer_of(sample, names, accounts)
         answer["history"] = list(recorder.history)[-history:] if history else []
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return json_response(answer)
 
     return recorder
 

@@ -335,14 +335,15 @@ def typed_data(domain: Domain, value: Signable) -> dict[str, Any]:
         domain_type = _CHAIN_DOMAIN
         parts = {"chainId": domain.chain_id, "verifyingContract": domain.verifying_contract}
     return {
-        "types": {"EIP712Domain": _members(domain_type), layout.name: _members(layout.signature)},
+        "types": {"EIP712Domain": type_members(domain_type), layout.name: type_members(layout.signature)},
         "primaryType": layout.name,
         "domain": {"name": domain.name, "version": domain.version, **to_json(parts)},
         "message": to_json(value),
     }
 
 
-def _members(signature: str) -> list[dict[str, str]]:
+def type_members(signature: str) -> list[dict[str, str]]:
+    """The members of a type of `TYPES`, as `eth_signTypedData` takes them."""
     pairs = (member.split(" ") for member in signature.removesuffix(")").partition("(")[2].split(","))
     return [{"name": name, "type": abi_type} for abi_type, name in pairs]
 

@@ -27,10 +27,14 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The rule that a subset breaks, and the figures."""
+    """The rule that an act breaks, and the figures; `field`, `got`, `wanted` and `unit` where one value is at fault."""
 
     code: str
     message: str
+    field: str | None = None
+    got: Any = None
+    wanted: Any = None
+    unit: str | None = None
 
 
 def weigh(without: Exposure, act: Line, parameters: MarginParameters, leg_is_live: bool) -> Passed | Failed:

@@ -29,6 +29,8 @@ from keeper.state.actions import Reserve
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId
 from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.problem import Problem
+from keeper.state.wire import to_json
 from keeper.state.world import MarginAccount, World, component_of
 
 from .corners import CORNER_ITEMS, Failed, Passed, least_free, reduces, usd, weigh
@@ -100,6 +102,15 @@ class Refusal:
     equity: int | None = None
     initial_margin: int | None = None
     maintenance_margin: int | None = None
+    field: str | None = None
+    got: Any = None
+    wanted: Any = None
+    unit: str | None = None
+
+    def problem(self) -> Problem:
+        """The same as everybody is told it."""
+        details = to_json(self.figures())
+        return Problem(self.code, self.message, self.field, self.got, self.wanted, self.unit, details)
 
     def figures(self) -> dict[str, Any]:
         """Everything but code and message, named and written as on the wire: amounts are decimal strings."""
@@ -342,7 +353,7 @@ class _Case:
         own |= {leg.identity: leg for leg in self.legs if leg.leaf.account_id == account_id}
         live = tuple(describe_item(item, self.context.listing) for item in own.values())
         if without is None:
-            return Refusal(failed.code, failed.message, account_id, live)
+            return Refusal(failed.code, failed.message, account_id, live, **_fault(failed))
         executed = None if act is None else without.plus(act)
         if account is None:
             without = without.plus(Line(0, 0, 0, without.valuation.scenario_pnl([self.rise])[0]))
@@ -360,4 +371,9 @@ class _Case:
             equity=final.equity,
             initial_margin=final.initial,
             maintenance_margin=final.maintenance,
+            **_fault(failed),
         )
+
+
+def _fault(failed: Failed) -> dict[str, Any]:
+    return {"field": failed.field, "got": failed.got, "wanted": failed.wanted, "unit": failed.unit}

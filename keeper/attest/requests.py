@@ -5,14 +5,18 @@ No other request is judged, journalled or counted, so nobody fills an account's 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from keeper.state.actions import Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
+from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
-from keeper.state.ids import ZERO32, AccountId, owner_of
+from keeper.state.ids import ZERO32, Address, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.problem import Problem, echo
 
-from .codec import ChainDomain, CodecError, digest, keccak, struct_hash
+from .codec import ChainDomain, CodecError, digest, keccak, struct_hash, typed_data
 from .signatures import SignatureError, recover
 
 DEADLINE_SECONDS = 300
@@ -20,11 +24,24 @@ DEADLINE_SECONDS = 300
 
 
 class RequestError(ValueError):
-    """A request that is not judged; `code` names the fault, the message the values."""
+    """A request that is not judged, and why: `problem.code` names the fault."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        field: str | None = None,
+        got: Any = None,
+        wanted: Any = None,
+        unit: str | None = None,
+        **details: Any,
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.problem = Problem(code, message, field, got, wanted, unit, details)
+
+    @property
+    def code(self) -> str:
+        return self.problem.code
 
 
 def permit_domain(deployment: Deployment, chain_id: int) -> ChainDomain:
@@ -44,9 +61,12 @@ def permit_digest(deployment: Deployment, item: PermitItem) -> bytes:
 
 def request_digest(deployment: Deployment, item: PermitItem) -> bytes:
     """What the owner signs to ask for this permit."""
+    return digest(permit_domain(deployment, item.chain_id), _asked(item))
+
+
+def _asked(item: PermitItem) -> PermitRequest:
     permit = item.permit
-    request = PermitRequest(permit.account_id, permit.action_hash, permit.nonce, permit.deadline)
-    return digest(permit_domain(deployment, item.chain_id), request)
+    return PermitRequest(permit.account_id, permit.action_hash, permit.nonce, permit.deadline)
 
 
 def order_digest(deployment: Deployment, chain_id: int, order: Order) -> bytes:
@@ -75,33 +95,66 @@ def check_item(item: LiveItem, deployment: Deployment) -> None:
     try:
         _check_item(item, deployment)
     except CodecError as error:
-        raise RequestError("malformed", str(error)) from None
+        where = f"{error.type_name}.{error.field}"
+        raise RequestError("malformed", str(error), where, error.value, f"what fits {error.abi_type}") from None
 
 
 def _check_item(item: LiveItem, deployment: Deployment) -> None:
     if isinstance(item, LegItem):
-        if item.leaf.chain_id not in deployment.chains:
-            raise RequestError("unknown_chain", f"no chain {item.leaf.chain_id} in this deployment")
+        _check_chain(item.leaf.chain_id, deployment)
         return
     permit, action = item.permit, item.action
-    if item.chain_id not in deployment.chains:
-        raise RequestError("unknown_chain", f"no chain {item.chain_id} in this deployment")
+    _check_chain(item.chain_id, deployment)
+    kind = type(action).__name__
     if not isinstance(action, Withdraw | Trade | Reserve | Takeover | Move):
-        raise RequestError("unsupported_action", f"{type(action).__name__} is not permitted in this protocol version")
+        known = "Withdraw, Trade, Reserve, Takeover or Move"
+        raise RequestError("unsupported_action", f"{kind} is not permitted yet", "action.type", kind, known)
     if permit.attestor_set_id != deployment.attestor_set_id:
-        raise RequestError("attestor_set", f"set {permit.attestor_set_id}, ours is {deployment.attestor_set_id}")
-    if len(item.orders) != (2 if isinstance(action, Trade) else 0):
-        raise RequestError("orders", f"a {type(action).__name__} with {len(item.orders)} orders")
+        ours = deployment.attestor_set_id
+        told = f"the permit is of attestor set {permit.attestor_set_id}, the set is {ours}"
+        raise RequestError("attestor_set", told, "permit.attestorSetId", permit.attestor_set_id, ours)
+    wanted = 2 if isinstance(action, Trade) else 0
+    if len(item.orders) != wanted:
+        told = f"a {kind} with {len(item.orders)} orders, wanted {wanted}"
+        raise RequestError("orders", told, "orders", len(item.orders), wanted, "orders")
     if isinstance(action, Move) and owner_of(action.source) != owner_of(action.target):
-        raise RequestError("not_one_owner", "a move is between two accounts of one owner")
-    if permit != permit_for(deployment, action, permit.nonce, permit.deadline, item.orders):
-        raise RequestError("permit_mismatch", "the permit does not name the action's accounts and hash")
+        told = "a move is between two accounts of one owner"
+        raise RequestError("not_one_owner", told, "action.to", action.target, f"of 0x{owner_of(action.source).hex()}")
+    _check_permit(permit, permit_for(deployment, action, permit.nonce, permit.deadline, item.orders))
     if isinstance(action, Trade):
         _check_trade(item, action, deployment)
     elif isinstance(action, Reserve) and action.clears:
         _check_clearance(item, action)
+    elif len(item.signatures) != 1:
+        told = f"one owner's signature wanted, got {len(item.signatures)}"
+        raise RequestError("signatures", told, "signatures", len(item.signatures), 1, "signatures")
     else:
-        _check_signature(permit.account_id, request_digest(deployment, item), item.signatures)
+        check_signature(deployment, item, 0)
+
+
+def _check_chain(chain_id: int, deployment: Deployment) -> None:
+    if chain_id not in deployment.chains:
+        known = ", ".join(f"{chain.chain_id} ({chain.name})" for chain in deployment.chains.values())
+        told = f"no chain {echo(chain_id)} in this deployment"
+        raise RequestError("unknown_chain", told, "chainId", chain_id, f"one of {known}")
+
+
+def _check_permit(given: Permit, wanted: Permit) -> None:
+    """The permit must name the accounts and the struct hash of its action; the first field that does not is said."""
+    for name, field in (
+        ("account_id", "accountId"),
+        ("counterparty_id", "counterpartyId"),
+        ("action_hash", "actionHash"),
+    ):
+        has, wants = bytes(getattr(given, name)), bytes(getattr(wanted, name))
+        if has != wants:
+            raise RequestError(
+                "permit_mismatch",
+                f"the permit's {field} is 0x{has.hex()}, by its action it is 0x{wants.hex()}",
+                f"permit.{field}",
+                has,
+                wants,
+            )
 
 
 def clearance_for(deployment: Deployment, chain_id: int, owed: Reserve, deadline: int) -> PermitItem:
@@ -117,43 +170,115 @@ def _clearance_nonce(permit: Permit) -> int:
 
 def _check_clearance(item: PermitItem, action: Reserve) -> None:
     if item.signatures:
-        raise RequestError("signatures", f"a clearance is nobody's to sign, got {len(item.signatures)} signature(s)")
+        told = f"a clearance is nobody's to sign, got {len(item.signatures)} signature(s)"
+        raise RequestError("signatures", told, "signatures", len(item.signatures), 0, "signatures")
     if action.cash_part != action.amount:
-        raise RequestError("clearance", f"it clears {action.cash_part} of {action.amount}, wanted all of it")
-    if item.permit.nonce != _clearance_nonce(item.permit):
-        raise RequestError("clearance", f"nonce {item.permit.nonce} is not that of its action and deadline")
+        told = f"it clears {action.cash_part} of {action.amount}, wanted all of it"
+        raise RequestError("clearance", told, "action.cashPart", action.cash_part, action.amount, "USD 1e18")
+    nonce = _clearance_nonce(item.permit)
+    if item.permit.nonce != nonce:
+        told = f"nonce {item.permit.nonce} is not that of its action and deadline"
+        raise RequestError("clearance", told, "permit.nonce", item.permit.nonce, nonce)
 
 
 def _check_trade(item: PermitItem, action: Trade, deployment: Deployment) -> None:
     maker, taker = item.orders
     if (action.maker_order, action.taker_order) != (struct_hash(maker), struct_hash(taker)):
-        raise RequestError("order_hash", "the trade does not name the orders given")
+        named = (action.maker_order, action.taker_order)
+        at = next(n for n in (0, 1) if named[n] != struct_hash(item.orders[n]))
+        where, has = ("action.makerOrder", "action.takerOrder")[at], struct_hash(item.orders[at])
+        told = f"the trade names order 0x{named[at].hex()}, the one given hashes to 0x{has.hex()}"
+        raise RequestError("order_hash", told, where, named[at], has)
     if len(item.signatures) != 2:
-        raise RequestError("signatures", f"a Trade wants both owners' signatures, got {len(item.signatures)}")
-    for order, signature in zip(item.orders, item.signatures, strict=True):
-        _check_signature(order.account_id, order_digest(deployment, item.chain_id, order), (signature,))
-    faults = [
-        (maker.asset != taker.asset, "the orders name different assets"),
-        (owner_of(maker.account_id) == owner_of(taker.account_id), "both orders are one owner's"),
-        (action.size == 0 or (action.size > 0) != (maker.size > 0), f"size {action.size} is not the maker's side"),
-        ((maker.size > 0) == (taker.size > 0), "both orders are on one side"),
-        (abs(action.size) > min(abs(maker.size), abs(taker.size)), f"size {action.size} exceeds an order"),
-        (any(order.deadline < item.permit.deadline for order in item.orders), "an order ends before the permit"),
-    ]
-    for order in item.orders:
-        worse = action.price > order.limit_price if order.size > 0 else action.price < order.limit_price
-        faults.append((worse, f"price {action.price} is beyond the limit {order.limit_price}"))
-    for wrong, message in faults:
+        told = f"a Trade wants both owners' signatures, maker first, got {len(item.signatures)}"
+        raise RequestError("signatures", told, "signatures", len(item.signatures), 2, "signatures")
+    for number, order in enumerate(item.orders):
+        check_signature(deployment, item, number, order)
+    for wrong, message, where, got, wanted, unit in _trade_faults(item, action, maker, taker):
         if wrong:
-            raise RequestError("trade_terms", message)
+            raise RequestError("trade_terms", message, where, got, wanted, unit)
 
 
-def _check_signature(account: AccountId, digest_: bytes, signatures: tuple[bytes, ...]) -> None:
-    if len(signatures) != 1:
-        raise RequestError("signatures", f"one owner's signature wanted, got {len(signatures)}")
+def _trade_faults(
+    item: PermitItem, action: Trade, maker: Order, taker: Order
+) -> Iterator[tuple[bool, str, str, Any, Any, str | None]]:
+    """(whether it is wrong, message, field, got, wanted, unit) of every term of a match, in the contract's order."""
+    size, price = "units of 1e18", "USD 1e18 a unit"
+    yield (
+        maker.asset != taker.asset,
+        "the orders name different assets",
+        "orders[1].asset",
+        taker.asset,
+        maker.asset,
+        None,
+    )
+    one = owner_of(maker.account_id) == owner_of(taker.account_id)
+    yield one, "both orders are one owner's", "orders[1].accountId", taker.account_id, "another owner's account", None
+    side = action.size == 0 or (action.size > 0) != (maker.size > 0)
+    told = f"size {action.size / UNIT:.12g} is not on the maker's side"
+    yield side, told, "action.size", action.size, "not 0, and the sign of the maker's order", size
+    same = (maker.size > 0) == (taker.size > 0)
+    yield same, "both orders are on one side", "orders[1].size", taker.size, "the sign opposite to the maker's", size
+    most = min(abs(maker.size), abs(taker.size))
+    told = f"size {abs(action.size) / UNIT:.12g} exceeds an order"
+    yield abs(action.size) > most, told, "action.size", action.size, f"at most {most} either way", size
+    for number, order in enumerate(item.orders):
+        told = f"an order ends at {order.deadline}, before the permit, at {item.permit.deadline}"
+        early = order.deadline < item.permit.deadline
+        yield early, told, f"orders[{number}].deadline", order.deadline, item.permit.deadline, "unix seconds"
+    for number, order in enumerate(item.orders):
+        worse = action.price > order.limit_price if order.size > 0 else action.price < order.limit_price
+        told = f"price {action.price / UNIT:.12g} is beyond the order's limit {order.limit_price / UNIT:.12g}"
+        bound = f"orders[{number}].limitPrice {order.limit_price} or better"
+        yield worse, told, "action.price", action.price, bound, price
+
+
+def check_signature(deployment: Deployment, item: PermitItem, number: int, order: Order | None = None) -> None:
+    """Raise RequestError unless signature `number` of the item is the owner's: of `order`, or of the request."""
+    if order is None:
+        account, domain = item.permit.account_id, permit_domain(deployment, item.chain_id)
+        wanted, kind = request_digest(deployment, item), "PermitRequest"
+    else:
+        account, domain = order.account_id, order_domain(deployment, item.chain_id)
+        wanted, kind = order_digest(deployment, item.chain_id, order), "Order"
+    signature, owner = item.signatures[number], owner_of(account)
+    typed = typed_data(domain, _asked(item) if order is None else order)
+    details: dict[str, Any] = {k: typed[k] for k in ("primaryType", "domain")} | {"digest": "0x" + wanted.hex()}
+    where = f"signatures[{number}]"
     try:
-        signer = recover(digest_, signatures[0])
+        signer = recover(wanted, signature)
     except SignatureError as error:
-        raise RequestError("owner_signature", f"the owner's signature: {error}") from None
-    if signer != owner_of(account):
-        raise RequestError("owner_signature", f"signed by 0x{signer.hex()}, the owner is 0x{owner_of(account).hex()}")
+        told = f"the owner's signature: {error}"
+        raise RequestError("owner_signature", told, where, signature, "65 bytes: r, s, v", **details) from None
+    if signer != owner:
+        hint = _signed_instead(deployment, item, order, signature, owner)
+        told = (
+            f"signed by 0x{signer.hex()} where it is read as a {kind} of digest 0x{wanted.hex()}, "
+            f"the owner is 0x{owner.hex()}" + ("" if hint is None else f": the owner signed {hint}")
+        )
+        raise RequestError("owner_signature", told, where, signer, owner, "signer", **details, signedInstead=hint)
+
+
+def _signed_instead(
+    deployment: Deployment, item: PermitItem, order: Order | None, signature: bytes, owner: Address
+) -> str | None:
+    """What the owner's signature is over, where it is one of the usual mistakes; None where it is none of them."""
+    value = item.permit if order is None else order
+    asked = _asked(item) if order is None else order
+    here = permit_domain(deployment, item.chain_id) if order is None else order_domain(deployment, item.chain_id)
+    right = digest(here, asked)
+    guesses = [(f"it for chain {chain}", digest(replace(here, chain_id=chain), asked)) for chain in deployment.chains]
+    other = order_domain(deployment, item.chain_id) if order is None else permit_domain(deployment, item.chain_id)
+    guesses += [
+        (f"it for the contract 0x{other.verifying_contract.hex()}", digest(other, asked)),
+        ("the Permit in place of the PermitRequest", digest(here, value)),
+        ("the struct hash in place of the digest", struct_hash(asked)),
+        ("the digest as a message (EIP-191)", keccak(b"\x19Ethereum Signed Message:\n32" + right)),
+    ]
+    for hint, guess in guesses:
+        try:
+            if guess != right and recover(guess, signature) == owner:
+                return hint
+        except SignatureError:
+            continue
+    return None

@@ -13,7 +13,7 @@ from keeper.state.ids import AccountId, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.world import World
 
-from .corners import Failed
+from .corners import Failed, usd
 from .live import LEG_SECONDS
 
 _LIMIT = 2**128
@@ -24,26 +24,32 @@ def malformed(item: PermitItem, world: World) -> Failed | None:
     """A chain without a final state, or amounts that no contract would take: a negative one would look like a gift."""
     action = item.action
     if item.chain_id not in world:
-        return Failed("unknown_chain", f"no final state of chain {item.chain_id} is known")
+        return Failed("unknown_chain", f"no final state of chain {item.chain_id} is known", "chainId", item.chain_id)
     if isinstance(action, Withdraw):
         amounts = {"amount": action.amount}
     elif isinstance(action, Trade):
         amounts = {"size": abs(action.size), "price": action.price}
     elif isinstance(action, Reserve):
-        amounts = {"amount": action.amount, "rest beside the cash part": action.amount - action.cash_part + 1}
-        if action.cash_part < 0:
-            return Failed("bad_amount", f"a cash part of {action.cash_part}")
+        if not 0 <= action.cash_part <= action.amount:
+            told = f"a cash part of {usd(action.cash_part)} in a reservation of {usd(action.amount)}"
+            bound = f"0 to {action.amount}"
+            return Failed("bad_amount", told, "action.cashPart", action.cash_part, bound, "USD 1e18")
+        amounts = {"amount": action.amount}
     elif isinstance(action, Takeover):
         amounts = {"size": action.size}
     elif isinstance(action, Move):
         if action.source == action.target or owner_of(action.source) != owner_of(action.target):
-            return Failed("not_one_owner", "a move is between two accounts of one owner")
+            told = "a move is between two accounts of one owner"
+            return Failed("not_one_owner", told, "action.to", action.target, "another account of the same owner")
         amounts = {"amount": action.amount if is_cash(action) else abs(action.amount)}
     else:
-        return Failed("unsupported_action", f"a {type(action).__name__} has no effect that is known here")
+        kind = type(action).__name__
+        return Failed("unsupported_action", f"a {kind} has no effect that is known here", "action.type", kind)
     for name, amount in amounts.items():
         if not 0 < amount < _LIMIT:
-            return Failed("bad_amount", f"{name} {amount} is not between 0 and 2**128")
+            unit = "the token's smallest units" if isinstance(action, Withdraw) else "1e18"
+            told = f"{name} {amount} is not above 0 and below 2**128"
+            return Failed("bad_amount", told, f"action.{name}", amount, "above 0, below 2**128", unit)
     return None
 
 
@@ -65,6 +71,10 @@ def overfilled(item: PermitItem, live: Iterable[LiveItem], world: World) -> Fail
                 "order_overfilled",
                 f"order 0x{order_hash.hex()} of {abs(order.size) / UNIT:g}: {filled / UNIT:g} filled, "
                 f"{pending / UNIT:g} live, {abs(action.size) / UNIT:g} asked",
+                "action.size",
+                action.size,
+                f"at most {max(0, abs(order.size) - filled - pending)} either way",
+                "units of 1e18",
             )
     return None
 
@@ -79,13 +89,16 @@ def no_leg(item: PermitItem, legs: Sequence[LegItem], world: World) -> Failed | 
         return None
     found = legs_for(item, legs)
     if not found:
-        return Failed("no_leg", f"no live leg names this position of account 0x{action.liquidated.hex()}")
+        told = f"no live leg names this position of account 0x{action.liquidated.hex()}"
+        return Failed("no_leg", told, "action.liquidated", action.liquidated, "an account with a leg for this asset")
     end = max(leg.timestamp for leg in found) + LEG_SECONDS
     if item.permit.deadline > end:
-        return Failed("no_leg", f"the leg is live until {end}, the permit would be until {item.permit.deadline}")
+        told = f"the leg is live until {end}, the permit would be until {item.permit.deadline}"
+        return Failed("no_leg", told, "permit.deadline", item.permit.deadline, f"at most {end}", "unix seconds")
     left = max(leg_remaining(leg, world[item.chain_id]) for leg in found)
     if action.size > left:
-        return Failed("no_leg", f"the leg has {left / UNIT:g} left, {action.size / UNIT:g} asked")
+        told = f"the leg has {left / UNIT:g} left, {action.size / UNIT:g} asked"
+        return Failed("no_leg", told, "action.size", action.size, f"at most {left}", "units of 1e18")
     return None
 
 
@@ -118,5 +131,10 @@ def unavailable(
     if action.amount <= left:
         return None
     return Failed(
-        code, f"{place} has {left} of the token's smallest units beside live withdrawals, {action.amount} asked"
+        code,
+        f"{place} has {left} of the token's smallest units beside live withdrawals, {action.amount} asked",
+        "action.amount",
+        action.amount,
+        f"at most {max(0, left)}",
+        "the token's smallest units",
     )

@@ -41,6 +41,7 @@ class _Fold:
         self.reservations = state.reservations.mutate()
         self.links = state.links.mutate()
         self.used_nonces = state.used_nonces.mutate()
+        self.cancelled = state.cancelled.mutate()
         self.deposited = state.deposited.mutate()
         self.held = state.held
         self.claims = state.claims
@@ -65,6 +66,7 @@ class _Fold:
             reservations=self.reservations.finish(),
             links=self.links.finish(),
             used_nonces=self.used_nonces.finish(),
+            cancelled=self.cancelled.finish(),
             deposited=self.deposited.finish(),
             held=self.held,
             claims=self.claims,
@@ -163,6 +165,10 @@ def _linked(fold: _Fold, topics: list[bytes], data: bytes) -> None:
 
 def _nonce(fold: _Fold, topics: list[bytes], data: bytes) -> None:
     fold.used_nonces[(AccountId(topics[1]), _word(data, 0))] = data[32:64]
+
+
+def _cancelled(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    fold.cancelled[(AccountId(topics[1]), _word(data, 0))] = True
 
 
 def _held(fold: _Fold, topics: list[bytes], data: bytes) -> None:
@@ -266,6 +272,7 @@ def _handlers() -> Mapping[str, _Handler]:
         "ReservationSet": _reservation,
         "Linked": _linked,
         "NonceUsed": _nonce,
+        "OrderCancelled": _cancelled,
         "SettlementHeldSet": _held,
         "DepositedSet": _deposited,
         "BatchPosted": _posted,

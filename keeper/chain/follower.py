@@ -19,6 +19,7 @@ from keeper.state.world import BlockRef, ChainState
 
 from .abi import decode_result, encode
 from .events import Log, fold, topics_followed
+from .identity import WrongChain, require_chain_id
 from .rpc import Rpc, RpcError, understood
 
 log = structlog.get_logger()
@@ -113,7 +114,8 @@ class Follower:
 
         Raises:
             RpcUnavailable, RpcError: this look failed, or the provider answered nonsense; what is known stays.
-            DeepReorg: a final block was replaced.
+            WrongChain: the provider has become one of another chain.
+        DeepReorg: a final block was replaced.
         """
         with understood(self.rpc):
             return await self._look()
@@ -137,14 +139,20 @@ class Follower:
         return True
 
     async def _heads(self) -> tuple[BlockRef, BlockRef]:
+        """The final block and the head, of this chain: behind one address another one may stand by now."""
+        tags = ["latest"] if isinstance(self.finality, int) else [self.finality, "latest"]
+        requests: list[tuple[str, Sequence[Any]]] = [("eth_getBlockByNumber", [tag, False]) for tag in tags]
+        chain_id, *blocks = await self.rpc.batch([("eth_chainId", []), *requests])
+        try:
+            require_chain_id(self.chain, self.rpc.name, chain_id)
+        except WrongChain:
+            self.rpc.doubt()
+            raise
+        head = _block(blocks[-1])
         if isinstance(self.finality, int):
-            head = _block(await self.rpc.call("eth_getBlockByNumber", ["latest", False]))
             number = hex(max(0, head.number - self.finality))
             return _block(await self.rpc.call("eth_getBlockByNumber", [number, False])), head
-        final, latest = await self.rpc.batch(
-            [("eth_getBlockByNumber", [self.finality, False]), ("eth_getBlockByNumber", ["latest", False])]
-        )
-        return _block(final), _block(latest)
+        return _block(blocks[0]), head
 
     async def _begin(self) -> None:
         number = max(0, self.chain.deploy_block - 1)

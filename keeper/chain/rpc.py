@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -41,14 +42,29 @@ def understood(rpc: Rpc) -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, DecodingError) as error:
-        raise RpcUnavailable(f"{rpc.url}: malformed answer: {error!r}") from error
+        rpc.doubt()
+        raise RpcUnavailable(f"{rpc.name}: malformed answer: {error!r}") from error
+
+
+def provider_name(url: str) -> str:
+    """Host and port of a provider. The rest of its URL often is a secret that no log and no answer may show."""
+    try:
+        found = urlsplit(url)
+        host = found.hostname or ""
+        return f"{host}:{found.port}" if found.port is not None else host or "a provider without a host"
+    except ValueError:
+        return "a provider with a malformed URL"
 
 
 class Rpc:
-    """One provider of one chain. `requests` counts HTTP requests, whatever the size of their batch."""
+    """One provider of one chain. `requests` counts HTTP requests, whatever the size of their batch.
+
+    `name` is how it is called in messages.
+    """
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         self.url = url
+        self.name = provider_name(url)
         self.requests = 0
         self._ids = itertools.count(1)
         self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
@@ -56,21 +72,24 @@ class Rpc:
     async def aclose(self) -> None:
         await self._client.aclose()
 
+    def doubt(self) -> None:
+        """What the provider said makes no sense: it may not be the one it was."""
+
     async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
         """The result of one request. Raises RpcError or RpcUnavailable."""
-        return _result(method, await self._post(self._request(method, params)))
+        return self._result(method, await self._post(self._request(method, params)))
 
     async def batch(self, requests: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Results in the order of the requests, by one HTTP request. Raises the first RpcError, or RpcUnavailable."""
         bodies = [self._request(method, params) for method, params in requests]
         answers = await self._post(bodies)
         if not isinstance(answers, list):
-            raise RpcUnavailable(f"{self.url}: {len(bodies)} requests answered by {_excerpt(answers)}")
+            raise RpcUnavailable(f"{self.name}: {len(bodies)} requests answered by {_excerpt(answers)}")
         by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
         missing = [body["method"] for body in bodies if body["id"] not in by_id]
         if missing:
-            raise RpcUnavailable(f"{self.url}: no answer to {missing[0]}")
-        return [_result(body["method"], by_id[body["id"]]) for body in bodies]
+            raise RpcUnavailable(f"{self.name}: no answer to {missing[0]}")
+        return [self._result(body["method"], by_id[body["id"]]) for body in bodies]
 
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
@@ -83,18 +102,17 @@ class Rpc:
             )
             return orjson.loads(response.content)
         except httpx.HTTPError as error:
-            raise RpcUnavailable(f"{self.url}: {type(error).__name__} {error}".rstrip()) from None
+            raise RpcUnavailable(f"{self.name}: {type(error).__name__} {error}".rstrip()) from None
         except orjson.JSONDecodeError:
-            raise RpcUnavailable(f"{self.url}: HTTP {response.status_code}, not JSON") from None
+            raise RpcUnavailable(f"{self.name}: HTTP {response.status_code}, not JSON") from None
 
-
-def _result(method: str, answer: Any) -> Any:
-    if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
-        raise RpcUnavailable(f"{method}: no JSON-RPC answer: {_excerpt(answer)}")
-    if answer.get("error") is not None:
-        error = answer["error"]
-        raise RpcError(method, int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
-    return answer["result"]
+    def _result(self, method: str, answer: Any) -> Any:
+        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
+            raise RpcUnavailable(f"{self.name}: {method}: no JSON-RPC answer: {_excerpt(answer)}")
+        if answer.get("error") is not None:
+            error = answer["error"]
+            raise RpcError(method, int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
+        return answer["result"]
 
 
 def _excerpt(value: Any) -> str:

@@ -49,7 +49,12 @@ def render(console: Console, answer: dict[str, Any]) -> None:
             parts += [f"{_name(asset)} {int(size) / 1e18:+g}" for asset, size in held["positions"].items()]
             parts += [f"{b['symbol']} {int(b['amount']) / 10 ** b['decimals']:g}" for b in held["balances"].values()]
             console.print(f"  chain {held['chain']}: " + ", ".join(parts))
-    console.print(f"\n{len(answer['live'])} live permits and legs; next nonce {answer['nextNonce']}")
+    if answer["live"] is None:
+        console.print("\nwhat is live is unknown here: no attestor answers this node")
+        return
+    console.print(f"\n{len(answer['live'])} live permits and legs; free nonce {answer['freeNonce']}")
+    for entry in answer["live"]:
+        console.print(f"  {entry['description']}", soft_wrap=True)
 
 
 def _name(asset: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -17,11 +17,12 @@ from keeper.cli import margin_pictures, margin_text
 from keeper.cli.output import Failure, print_json
 from keeper.cli.status import JsonOption
 from keeper.margin.bench import measure
-from keeper.margin.book_file import Book, BookError, Held, read_book
+from keeper.margin.black76 import PricingError
+from keeper.margin.book_file import Book, BookError, Held
 from keeper.margin.explain import explain_fully
 from keeper.margin.listing import UnknownAsset
 from keeper.margin.model import MarginModel
-from keeper.margin.models import DESCRIBED, UnknownModel, judge, model_for
+from keeper.margin.models import DESCRIBED, UnknownModel, check_finite, judge, model_for, read_instruments
 from keeper.margin.names import UnknownName, name_of, parse_name
 from keeper.margin.parameter_file import default_parameters, load_parameters
 from keeper.margin.parameters import MarginParameters, ParameterError
@@ -31,7 +32,9 @@ from keeper.margin.span import SpanError
 from keeper.margin.whatif import Trade, Transfer, whatif
 from keeper.market.marks import MarkError
 from keeper.state.batch import UNIT
-from keeper.state.ids import is_token
+from keeper.state.documents import DocumentError, read_json
+from keeper.state.exact import InexactError, literal, scaled, shown, whole_number
+from keeper.state.ids import is_token, parse_instrument
 from keeper.state.wire import to_json
 
 app = typer.Typer(help="Margins of books in files: evaluate, explain, whatif, models, bench.", no_args_is_help=True)
@@ -50,6 +53,7 @@ ERRORS = (
     MarkError,
     ParameterError,
     Pmrm2Error,
+    PricingError,
     SpanError,
     UnknownAsset,
     UnknownModel,
@@ -125,11 +129,12 @@ def what_if(
     """
 
     def run() -> tuple[Book, AccountReport, AccountReport]:
-        read = read_book(_load(book))
+        read = read_instruments(_load(book))
         model = model_for(_parameters(parameters), read.listing)
         trades = [_trade(text, model, read) for text in trade or []]
         transfers = [Transfer(_units("--cash", cash)), *(_transfer(text, read) for text in collateral or [])]
-        answer = whatif(read.portfolio, read.marks, model, trades, transfers)
+        with np.errstate(all="ignore"):
+            answer = whatif(read.portfolio, read.marks, model, trades, transfers)
         return read, answer.before, answer.after
 
     _, before, after = _say_which(run, f"{book}: ")
@@ -184,9 +189,11 @@ def bench(
     Example: keeper margin bench --accounts 200000 --scaling 10000,100000
     """
     try:
-        counts = tuple(int(part) for part in scaling.split(",") if part.strip())
-    except ValueError:
-        raise Failure(f"--scaling: {scaling!r}, wanted whole numbers with commas between") from None
+        counts = tuple(whole_number(part.strip(), 9) for part in scaling.split(","))
+    except InexactError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise Failure(f"--scaling: {shown(scaling)}, wanted whole numbers with commas between, like 10000,100000")
     console = Console(stderr=True)
     found = measure(accounts, counts, (lambda text: None) if json else lambda text: console.print(f"  {text}"))
     if json:
@@ -199,7 +206,7 @@ def bench(
 
 
 def _explained(data: Any, parameters: MarginParameters) -> dict[str, Any]:
-    book = read_book(data)
+    book = read_instruments(data)
     model = model_for(parameters, book.listing)
 
     def position(part: Held) -> str:
@@ -211,7 +218,10 @@ def _explained(data: Any, parameters: MarginParameters) -> dict[str, Any]:
         "protocol": book.pieces(lambda part: part.protocol or "none named"),
         "underlying": book.pieces(lambda part: model.underlying(part.asset)),
     }
-    return explain_fully(book.portfolio, book.marks, model, pieces) | {"warnings": book.warnings}
+    with np.errstate(all="ignore"):
+        told = explain_fully(book.portfolio, book.marks, model, pieces) | {"warnings": book.warnings}
+    check_finite(told)
+    return told
 
 
 def _plot(path: Path, told: dict[str, Any]) -> None:
@@ -234,11 +244,9 @@ def _figures(report: AccountReport) -> dict[str, Any]:
 
 def _load(path: Path) -> Any:
     try:
-        return json_module.loads(path.read_text("utf-8"), parse_float=Decimal)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise Failure(f"{path}: no JSON: {error}") from None
+        return read_json(path)
+    except DocumentError as error:
+        raise Failure(f"{path}: {error}") from None
 
 
 def _parameters(path: Path | None) -> MarginParameters:
@@ -259,25 +267,33 @@ def _trade(text: str, model: MarginModel, book: Book) -> Trade:
     name, colon, rest = text.partition(":")
     size, at, price = rest.partition("@")
     if not colon:
-        raise UnknownName(f"--trade {text!r}, wanted INSTRUMENT:SIZE or INSTRUMENT:SIZE@PRICE")
-    asset = parse_name(name)
+        raise UnknownName(f"--trade: {shown(text)}, wanted INSTRUMENT:SIZE or INSTRUMENT:SIZE@PRICE")
+    try:
+        asset = parse_name(name)
+    except UnknownName as error:
+        raise UnknownName(f"--trade: {error}") from None
+    if (underlying := parse_instrument(asset).underlying) not in book.marks.prices:
+        raise UnknownName(f"--trade: {shown(name)}: {underlying} is not in the market of this book")
     mark = model.price(asset, book.marks)
-    return Trade(asset, _units("--trade", size), _units("--trade", price) if at else mark)
+    paid = _units("--trade, the price", price) if at else mark
+    if at and paid <= 0:
+        raise UnknownName(f"--trade, the price: {shown(price)}, wanted more than 0")
+    return Trade(asset, _units("--trade, the size", size), paid)
 
 
 def _transfer(text: str, book: Book) -> Transfer:
-    underlying, _, amount = text.partition(":")
+    underlying, colon, amount = text.partition(":")
+    if not colon:
+        raise UnknownName(f"--collateral: {shown(text)}, wanted UNDERLYING:AMOUNT")
     held = [asset for asset in book.portfolio.collateral if book.listing.underlying_of(asset) == underlying]
     if not held or not is_token(held[0]):
-        raise UnknownName(f"--collateral {text!r}: the book holds no collateral of {underlying!r}")
-    return Transfer(_units("--collateral", amount), held[0])
+        raise UnknownName(f"--collateral: the book holds no collateral of {shown(underlying)}")
+    return Transfer(_units("--collateral, the amount", amount), held[0])
 
 
 def _units(option: str, text: str) -> int:
+    """Scaled by 1e18, within the bounds of a book's file."""
     try:
-        value = Decimal(text) * UNIT
-        if not value.is_finite() or value != int(value):
-            raise ValueError
-    except (InvalidOperation, ValueError):
-        raise UnknownName(f"{option}: {text!r}, wanted a number of up to 18 decimals") from None
-    return int(value)
+        return scaled(literal(text), 18, 2**128)
+    except InexactError as error:
+        raise UnknownName(f"{option}: {shown(text)}, {error}") from None

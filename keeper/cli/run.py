@@ -15,30 +15,49 @@ import uvicorn
 from keeper.api.app import create_app
 from keeper.chain.follower import DeepReorg
 from keeper.cli.output import Failure
+from keeper.node import preflight
 from keeper.node.config import ConfigError, NodeConfig
 from keeper.node.node import Node
+from keeper.node.preflight import Findings
 from keeper.state.deployment import Deployment, DeploymentError
 from keeper.store.journal import JournalLocked, JournalUnreadable
+
+log = structlog.get_logger()
 
 
 def run(
     config: Annotated[Path, typer.Option(help="Configuration file, TOML; examples/node.toml explains every key.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Only read the configuration and say what it asks for.")
+        bool, typer.Option("--check", help="Only read configuration, deployment and keys, and say all that is wrong.")
+    ] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="With --check: also ask the providers who they are, and the peers.")
     ] = False,
 ) -> None:
     """Run a node until Ctrl-C.
 
     Example: keeper run --config examples/node.toml
     """
+    if online and not check:
+        raise Failure("--online goes with --check: a node that runs asks by itself")
     try:
         settings = NodeConfig.load(config)
         deployment = Deployment.load(settings.deployment)
+        found = preflight.inspect(settings, deployment)
+        if online:
+            asked = asyncio.run(preflight.ask(settings, deployment))
+            found = Findings(found.faults + asked.faults, found.warnings + asked.warnings)
+        if found.faults:
+            raise ConfigError.of(str(config), found.faults)
         if check:
+            for warning in found.warnings:
+                typer.echo(f"{config}: warning: {warning}")
             roles, chains = ", ".join(sorted(settings.roles)), ", ".join(map(str, deployment.chains))
             typer.echo(f"{config}: {settings.name}, roles {roles}, chains {chains}")
             return
         _configure_logging()
+        for warning in found.warnings:
+            log.warning("config.warning", reason=warning)
         asyncio.run(_serve(settings, deployment))
     except (ConfigError, DeploymentError, JournalLocked, JournalUnreadable, ValueError) as error:
         raise Failure(str(error)) from error

@@ -3,11 +3,12 @@
 Contracts name each other in constructors, so their addresses are computed beforehand from the deployer's nonce. The
 same key with the same nonce on every chain gives the same addresses on every chain; anything else is refused.
 
-Synchronous: a deployment is a command's only work. Everything raises DevnetError, which names the chain.
+Synchronous: a deployment is a command's only work.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,9 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from keeper.chain.abi import decode_result, encode, encode_creation
+from keeper.chain.abi import encode, encode_creation
+from keeper.chain.identity import check_identity, code_hashes
+from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
 from keeper.state.deployment import ChainDeployment, Deployment, DeploymentError
 from keeper.state.ids import Address, address
 
@@ -29,7 +32,7 @@ from . import chains, liquidity
 from .plan import ChainPlan, Part, PlanError
 from .processes import DevnetError
 
-_CALL_SECONDS = 30.0
+_CALL_SECONDS = 60.0
 _RECEIPT_SECONDS = 180.0
 _POLL_SECONDS = 0.1
 _WAVES = 3
@@ -126,9 +129,7 @@ def _carry_out(
             # Followers begin at the contracts: what comes before has no state.
             if wave == 1:
                 results[site.chain_id] = replace(results[site.chain_id], deploy_block=block)
-    for site in sites:
-        site.check(results[site.chain_id], deployment)
-    return results
+    return {chain_id: asyncio.run(_recorded(chain, deployment)) for chain_id, chain in results.items()}
 
 
 class _Site:
@@ -183,18 +184,6 @@ class _Site:
             blocks.append(int(receipt["blockNumber"], 16))
         return min(blocks, default=2**63)
 
-    def check(self, chain: ChainDeployment, deployment: Deployment) -> None:
-        """Ask the contracts on chain who they think they and the others are."""
-        for (contract, where), answers in _wiring(chain, deployment).items():
-            for getter, value in answers.items():
-                call = {"to": to_checksum_address(where), "data": _hex(encode(contract, getter, []))}
-                answer = bytes.fromhex(self._call("eth_call", call, "latest")[2:])
-                (found,) = decode_result(contract, getter, answer)
-                if (address(found) if isinstance(found, str) else found) != value:
-                    raise DevnetError(
-                        f"chain {self.chain_id}: {contract}.{getter}() is {_hex(answer)}, planned {_hex(value)}"
-                    )
-
     def _call(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
@@ -214,47 +203,17 @@ def _data(part: Part) -> bytes:
     return encode_creation(part.contract, part.arguments)
 
 
-def _wiring(chain: ChainDeployment, deployment: Deployment) -> dict[tuple[str, Address], dict[str, bytes]]:
-    """What the contracts' views have to say, by contract and place."""
-    at = chain.contracts
-    wanted: dict[tuple[str, Address], dict[str, bytes]] = {
-        ("MarginVerifier", at.verifier): {
-            "DEPLOYMENT_ID": deployment.deployment_id,
-            "PARAMETERS_HASH": deployment.parameters_hash,
-            "HISTORY": at.history,
-            "CLEARING_HOUSE": at.clearing_house,
-            "VAULT": at.vault,
-            "RESERVATIONS": at.reservations,
-        },
-        ("ClearingHouse", at.clearing_house): {
-            "VERIFIER": at.verifier,
-            "VAULT": at.vault,
-            "RESERVATIONS": at.reservations,
-        },
-        ("CollateralVault", at.vault): {
-            "VERIFIER": at.verifier,
-            "CLEARING_HOUSE": at.clearing_house,
-            "SETTLEMENT_TOKEN": chain.settlement.address,
-            "RESERVATIONS": at.reservations,
-            "BRIDGE": chain.bridge or bytes(20),
-        },
-        ("MarginReservations", at.reservations): {
-            "VERIFIER": at.verifier,
-            "CLEARING_HOUSE": at.clearing_house,
-            "VAULT": at.vault,
-        },
-        ("MarginLens", at.lens): {"CLEARING_HOUSE": at.clearing_house, "VAULT": at.vault},
-    }
-    if chain.bridge is not None and chain.cctp is not None:
-        wanted["CctpBridge", chain.bridge] = {
-            "VAULT": at.vault,
-            "TOKEN": chain.settlement.address,
-            "TOKEN_MESSENGER": chain.cctp.messenger,
-            "MESSAGE_TRANSMITTER": chain.cctp.transmitter,
-        }
-    if chain.swapper is not None and chain.pool is not None:
-        wanted["DevnetSwapper", chain.swapper] = {"POOL": chain.pool}
-    return wanted
+async def _recorded(chain: ChainDeployment, deployment: Deployment) -> ChainDeployment:
+    """`chain` with the hashes of its contracts' code, once the contracts say that they are wired as planned."""
+    rpc = Rpc(chain.rpc, timeout=_CALL_SECONDS)
+    try:
+        complete = replace(chain, code_hashes=await code_hashes(rpc, chain))
+        await check_identity(rpc, replace(deployment, chains={chain.chain_id: complete}), chain.chain_id)
+    except (RpcUnavailable, RpcError) as error:
+        raise DevnetError(f"not as planned: {error}") from error
+    finally:
+        await rpc.aclose()
+    return complete
 
 
 def _hex(value: bytes) -> str:

@@ -7,16 +7,16 @@
                  "positions": [{"instrument": "ETH-PERP", "size": 5, "chain": "B", "protocol": "clearing house"}],
                  "collateral": [{"underlying": "ETH", "amount": 2, "chain": "A"}]}}
 
-`vol` is one number, {"atm", "skew", "convexity"} or {"a", "b", "rho", "m", "sigma"} (SVI). USD and whole units,
-exact to 1e-18. `elsewhere` is the net delta in USD of the owner's other accounts. Everything may be left out but
-`market`, `account` and the numbers of what is held.
+`vol` is one number, {"atm", "skew", "convexity"} or {"a", "b", "rho", "m", "sigma"} (SVI). USD and whole units are
+exact to 1e-18 and below 3.4e20; other numbers are doubles within ±1e15, rates within ±10 and vols up to 100 a year.
+`elsewhere` is the net delta in USD of the owner's other accounts. Everything may be left out but `market`, `account`
+and the numbers of what is held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, TypeVar
 
 from eth_hash.backends.pysha3 import keccak256
@@ -25,16 +25,33 @@ from keeper.market.marks import Curve, Expiry, Marks
 from keeper.market.surface import AtmSkew, SurfaceError, Svi, VolSlice, arbitrage
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Token
-from keeper.state.ids import Address, AssetId, Kind, account_id, token_id
+from keeper.state.exact import LARGEST, InexactError, double, joined, scaled, shown
+from keeper.state.ids import (
+    Address,
+    AssetId,
+    IdError,
+    Kind,
+    account_id,
+    parse_instrument,
+    perpetual,
+    token_id,
+)
 from keeper.state.world import MarginAccount
 
 from .listing import CollateralToken, Listing
-from .names import UnknownName, parse_expiry, parse_name
+from .names import UnknownName, name_of, parse_expiry, parse_name, parse_time
 from .portfolio import Portfolio
 
 Value = TypeVar("Value")
 
 _CONFIDENCES = ("forward_confidence", "rate_confidence", "vol_confidence")
+_SVI = ("a", "b", "rho", "m", "sigma")
+_UNITS_BELOW = 2**128
+_MOST_RATE = 10.0
+_LEAST = 1e-12
+_MOST_VOL = 100.0
+_COARSE = 10**14
+"""Below this index, USD 1e18, what expires settles more than 0.01 % off: settlement prices are whole 1e-8 USD."""
 
 
 class BookError(ValueError):
@@ -63,7 +80,10 @@ class Book:
 
     @property
     def warnings(self) -> list[str]:
-        """Where the market's smiles admit arbitrage; the book is judged all the same."""
+        """What makes the figures doubtful; the book is judged all the same."""
+        return [*self._arbitrage(), *self._expired(), *self._coarse()]
+
+    def _arbitrage(self) -> list[str]:
         return [
             f"{name}, {found}"
             for name, curve in sorted(self.marks.curves.items())
@@ -71,6 +91,23 @@ class Book:
                 {expiry: each.smile for expiry, each in curve.expiries.items() if each.smile is not None},
                 self.marks.time,
             )
+        ]
+
+    def _expired(self) -> list[str]:
+        dated = [(asset, parse_instrument(asset).expiry) for asset in self.portfolio.positions]
+        return [
+            f"{name_of(asset)} expired at or before the book's time: it counts as at its expiry, at the forward given"
+            for asset, expiry in dated
+            if expiry and expiry <= self.marks.time
+        ]
+
+    def _coarse(self) -> list[str]:
+        dated = {each.underlying for each in map(parse_instrument, self.portfolio.positions) if each.expiry}
+        return [
+            f"{name} is below 0.0001 USD, and settlement prices are whole multiples of 1e-8 USD: what expires loses "
+            "more than 0.01 % by rounding"
+            for name in sorted(dated)
+            if self.marks.prices[name] < _COARSE
         ]
 
     def pieces(self, by: Callable[[Held], str]) -> dict[str, Portfolio]:
@@ -88,22 +125,21 @@ class Book:
 def read_book(data: Any) -> Book:
     """A book from parsed JSON (numbers as Decimal or int). Raises BookError."""
     book = _Reader("", data)
-    book.only("model", "time", "stable_price", "market", "account", "parameters")
-    time = book.convert("time", _time, 0)
+    book.only("model", "time", "stable_price", "market", "account")
+    time = book.convert("time", parse_time, 0)
     market = book.table("market")
     curves, prices = {}, {}
     for name in market.data:
         entry = market.table(name)
+        _check_underlying(entry.path, name)
         entry.only("index", "funding", "spot_confidence", "perpetual_confidence", "expiries")
         prices[name] = entry.units("index")
         if prices[name] <= 0:
-            raise BookError(f"{entry.path}index: {entry.data['index']}, wanted more than 0")
-        curves[name] = _curve(entry)
+            raise entry.refused("index", "wanted more than 0")
+        curves[name] = _curve(entry, time)
     if not prices:
         raise BookError("market: no underlying")
-    stable = book.number("stable_price", 1.0)
-    if stable <= 0:
-        raise BookError(f"stable_price: {stable}, wanted more than 0")
+    stable = book.positive("stable_price", 1.0)
     return _with_account(book.table("account"), Marks(prices, curves, time, stable))
 
 
@@ -116,13 +152,13 @@ def _with_account(entry: _Reader, marks: Marks) -> Book:
     names: dict[AssetId, str] = {}
     for row in positions:
         row.only("instrument", "size", "chain", "protocol")
-        asset = row.convert("instrument", parse_name)
+        asset = row.convert("instrument", lambda name: _listed(name, marks))
         parts.append(Held(asset, row.units("size"), row.text("chain", "one chain"), row.text("protocol", "")))
     for row in collateral:
         row.only("underlying", "amount", "chain", "protocol")
         underlying, chain = row.text("underlying"), row.text("chain", "one chain")
         if underlying not in marks.prices:
-            raise BookError(f"{row.path}underlying: {underlying!r} is not in the market")
+            raise row.refused("underlying", "not in the market of this book")
         # A token of its own for every underlying and chain, as on real chains.
         address = Address(keccak256(underlying.encode())[:20])
         chain_id = 1 + chains.index(chain)
@@ -130,10 +166,15 @@ def _with_account(entry: _Reader, marks: Marks) -> Book:
         tokens[asset] = CollateralToken(chain_id, Token(underlying, address, 18, underlying), 1)
         names[asset] = f"{underlying} collateral on {chain}"
         parts.append(Held(asset, row.units("amount"), chain, row.text("protocol", "vault")))
-    elsewhere = {name: entry.table("elsewhere").units(name) for name in entry.table("elsewhere").data}
+    others = entry.table("elsewhere")
+    others.only(*marks.prices)
+    elsewhere = {name: others.units(name) for name in others.data}
     net: dict[AssetId, int] = {}
     for part in parts:
         net[part.asset] = net.get(part.asset, 0) + part.amount
+        if abs(net[part.asset]) >= _UNITS_BELOW:
+            name = names.get(part.asset) or name_of(part.asset)
+            raise BookError(f"account: {name} adds up to {shown(net[part.asset] // UNIT)}, wanted less than 3.4e20")
     listing = Listing(tokens, {}, tuple(sorted(marks.prices)), frozenset(Kind) - {Kind.TOKEN})
     portfolio = Portfolio(
         MarginAccount(account_id(bytes(20)), tuple(range(1, len(chains) + 1))),
@@ -146,40 +187,45 @@ def _with_account(entry: _Reader, marks: Marks) -> Book:
     return Book(portfolio, marks, listing, tuple(parts), names)
 
 
-def _curve(entry: _Reader) -> Curve:
-    expiries = {}
+def _curve(entry: _Reader, time: int) -> Curve:
+    expiries: dict[int, Expiry] = {}
+    written: dict[int, str] = {}
     rows = entry.table("expiries")
     for text in rows.data:
+        row = rows.table(text)
         try:
             expiry = parse_expiry(text)
         except UnknownName as error:
-            raise BookError(f"{rows.path}{error}") from None
-        row = rows.table(text)
+            raise BookError(f"{row.path}: {error}") from None
+        if expiry in written:
+            raise BookError(f"{row.path}: the same expiry as {shown(written[expiry])}, wanted once")
+        written[expiry] = text
         row.only("forward", "rate", "vol", *_CONFIDENCES)
-        forward = row.number("forward")
-        if forward <= 0:
-            raise BookError(f"{row.path}forward: {forward:g}, wanted more than 0")
         confidences = {name: row.share(name) for name in _CONFIDENCES}
-        smile = row.convert("vol", _smile, None)
-        expiries[expiry] = Expiry(forward, row.number("rate", 0.0), smile, **confidences)
+        rate = row.number("rate", 0.0, -_MOST_RATE, _MOST_RATE)
+        # An option at its expiry is worth its intrinsic value, whatever the vol.
+        smile = row.smile("vol") if "vol" in row.data else AtmSkew(1.0) if expiry <= time else None
+        expiries[expiry] = Expiry(row.positive("forward"), rate, smile, **confidences)
     return Curve(
         expiries, entry.share("spot_confidence"), entry.share("perpetual_confidence"), entry.number("funding", 0.0)
     )
 
 
-def _smile(value: Any) -> VolSlice:
-    if isinstance(value, Mapping):
-        reader = _Reader("", value)
-        if "atm" in value:
-            reader.only("atm", "skew", "convexity")
-            return AtmSkew(reader.number("atm"), reader.number("skew", 0.0), reader.number("convexity", 0.0))
-        reader.only("a", "b", "rho", "m", "sigma")
-        return Svi(*(reader.number(name) for name in ("a", "b", "rho", "m", "sigma")))
-    return AtmSkew(_Reader("", {"vol": value}).number("vol"))
+def _check_underlying(path: str, name: str) -> None:
+    try:
+        perpetual(name)
+    except IdError as error:
+        raise BookError(f"{path}: {error}") from None
 
 
-def _time(value: Any) -> int:
-    return int(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else parse_expiry(str(value))
+def _listed(name: Any, marks: Marks) -> AssetId:
+    """The instrument of a name on an underlying of the market."""
+    if not isinstance(name, str):
+        raise UnknownName(f"{shown(name)}, wanted text like ETH-PERP")
+    asset = parse_name(name)
+    if (underlying := parse_instrument(asset).underlying) not in marks.prices:
+        raise UnknownName(f"{shown(name)}: {underlying} is not in the market of this book")
+    return asset
 
 
 class _Reader:
@@ -187,65 +233,82 @@ class _Reader:
 
     def __init__(self, path: str, data: Any) -> None:
         if not isinstance(data, Mapping):
-            raise BookError(f"{path.rstrip('.') or 'the book'}: {data!r}, wanted an object")
+            raise BookError(f"{path or 'the book'}: {shown(data)}, wanted an object")
         self.path, self.data = path, data
+
+    def refused(self, name: str, wanted: str) -> BookError:
+        return BookError(f"{joined(self.path, name)}: {shown(self.data.get(name))}, {wanted}")
 
     def only(self, *names: str) -> None:
         if unknown := sorted(set(self.data) - set(names)):
-            raise BookError(f"unknown: {', '.join(self.path + name for name in unknown)}")
+            listed = ", ".join(joined(self.path, name) for name in unknown[:5])
+            raise BookError(f"unknown: {listed}; wanted {', '.join(names)}")
 
     def table(self, name: str) -> _Reader:
-        return _Reader(f"{self.path}{name}.", self.data.get(name, {}))
+        return _Reader(joined(self.path, name), self.data.get(name, {}))
 
     def rows(self, name: str) -> list[_Reader]:
         rows = self.data.get(name, [])
         if not isinstance(rows, list):
-            raise BookError(f"{self.path}{name}: {rows!r}, wanted a list")
-        return [_Reader(f"{self.path}{name}[{i}].", row) for i, row in enumerate(rows)]
+            raise self.refused(name, "wanted a list")
+        return [_Reader(f"{joined(self.path, name)}[{i}]", row) for i, row in enumerate(rows)]
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._get(name, default)
         if not isinstance(value, str):
-            raise BookError(f"{self.path}{name}: {value!r}, wanted text")
+            raise self.refused(name, "wanted text")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        return float(self._number(name, default))
+    def number(self, name: str, default: float | None = None, least: float = -LARGEST, most: float = LARGEST) -> float:
+        try:
+            return double(self._get(name, default), least, most)
+        except InexactError as error:
+            raise self.refused(name, str(error)) from None
+
+    def positive(self, name: str, default: float | None = None, most: float = LARGEST) -> float:
+        """Nothing below 1e-12: prices are computed to that."""
+        value = self.number(name, default, most=most)
+        if value < _LEAST:
+            raise self.refused(name, "wanted more than 0" if value <= 0 else f"wanted at least {_LEAST:g}")
+        return value
 
     def share(self, name: str) -> float:
         """A confidence, 1 where it is not given."""
-        value = self.number(name, 1.0)
-        if not 0 <= value <= 1:
-            raise BookError(f"{self.path}{name}: {value:g}, wanted 0 to 1")
-        return value
+        return self.number(name, 1.0, 0, 1)
 
     def units(self, name: str, default: int | None = None) -> int:
         """Scaled by 1e18, exact."""
-        value = self._number(name, default) * UNIT
-        if value != int(value) or abs(value) >= 2**128:
-            raise BookError(f"{self.path}{name}: {self.data.get(name)}, wanted up to 18 decimals and less than 3e20")
-        return int(value)
+        try:
+            return scaled(self._get(name, default), 18, _UNITS_BELOW)
+        except InexactError as error:
+            raise self.refused(name, str(error)) from None
+
+    def smile(self, name: str) -> VolSlice:
+        try:
+            if not isinstance(self.data[name], Mapping):
+                return AtmSkew(self.positive(name, most=_MOST_VOL))
+            row = self.table(name)
+            if "atm" in row.data:
+                row.only("atm", "skew", "convexity")
+                atm = row.positive("atm", most=_MOST_VOL)
+                return AtmSkew(
+                    atm, row.number("skew", 0.0, -_MOST_VOL, _MOST_VOL), row.number("convexity", 0.0, 0, _MOST_VOL)
+                )
+            row.only(*_SVI)
+            return Svi(**{each: row.number(each, least=-_MOST_VOL, most=_MOST_VOL) for each in _SVI})
+        except SurfaceError as error:
+            raise BookError(f"{joined(self.path, name)}: {error}") from None
 
     def convert(self, name: str, convert: Callable[[Any], Value], *default: Value) -> Value:
         if name not in self.data and default:
             return default[0]
-        value = self._get(name)
         try:
-            return convert(value)
-        except (UnknownName, SurfaceError, BookError, AttributeError) as error:
-            raise BookError(f"{self.path}{name}: {error}") from None
-
-    def _number(self, name: str, default: float | None) -> Decimal:
-        value = self._get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            raise BookError(f"{self.path}{name}: {value!r}, wanted a number")
-        number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
-        if not number.is_finite():
-            raise BookError(f"{self.path}{name}: {value}, wanted a finite number")
-        return number
+            return convert(self._get(name))
+        except UnknownName as error:
+            raise BookError(f"{joined(self.path, name)}: {error}") from None
 
     def _get(self, name: str, default: Any = None) -> Any:
         value = self.data.get(name, default)
         if value is None:
-            raise BookError(f"{self.path}{name} is missing")
+            raise BookError(f"{joined(self.path, name)} is missing")
         return value

@@ -35,8 +35,7 @@ def explain(
     valuation = Valuation.of(marks, model, portfolio.assets)
     if pieces is None:
         pieces = {describe(asset, portfolio.amount(asset)): _alone(portfolio, asset) for asset in portfolio.assets}
-    whole = valuation.scenario_pnl([portfolio])[0]
-    parts = [part for part in valuation.scenarios.parts(whole) if part.requirement.initial > 0]
+    parts = _parts(portfolio, valuation)
     terms = [
         {
             "term": part.block,
@@ -67,12 +66,23 @@ def explain(
         "free": report.free / UNIT,
         "reserved": report.reserved / UNIT,
         "terms": terms,
-        "binding": max(parts, key=lambda part: part.requirement.initial).scenario if parts else None,
+        "binding": binding(portfolio, valuation),
         "netting": netting(portfolio, marks, model, pieces),
         "liquidationPrices": {
             name: asdict(found) for name, found in liquidation_prices(portfolio, marks, model).items()
         },
     }
+
+
+def binding(portfolio: Portfolio, valuation: Valuation) -> str | None:
+    """The scenario of the term that requires most; None where nothing is required."""
+    parts = _parts(portfolio, valuation)
+    return max(parts, key=lambda part: part.requirement.initial).scenario if parts else None
+
+
+def _parts(portfolio: Portfolio, valuation: Valuation) -> list[Part]:
+    whole = valuation.scenario_pnl([portfolio])[0]
+    return [part for part in valuation.scenarios.parts(whole) if part.requirement.initial > 0]
 
 
 def explain_fully(

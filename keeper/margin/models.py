@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
+from keeper.state.exact import floats, shown
+
 from . import pmrm2, span
-from .book_file import read_book
+from .book_file import Book, BookError, read_book
 from .listing import Listing
 from .model import MarginModel
 from .parameters import PMRM2, SPAN, XPM, MarginParameters
@@ -59,6 +63,9 @@ DESCRIBED = (
 )
 
 
+_OWN_FORMS = ((SPAN, "commodities"), (PMRM2, "positions"))
+"""The key by which a book that is not of instruments is known."""
+
 _MODELS: dict[str, Callable[[MarginParameters, Listing], MarginModel]] = {XPM: Xpm, PMRM2: Pmrm2, SPAN: Span}
 
 
@@ -80,20 +87,53 @@ def judge(book: Any, name: str | None, parameters: MarginParameters) -> dict[str
     Raises:
         UnknownModel, and the errors of the model's books.
     """
-    chosen = name or (book.get("model") if isinstance(book, Mapping) else None) or XPM
+    chosen = name or model_of(book)
     forms: dict[str, Callable[[], dict[str, Any]]] = {
         XPM: lambda: _instruments(book, parameters),
         PMRM2: lambda: pmrm2.evaluate(floats(book)),
         SPAN: lambda: span.evaluate(floats(book)),
     }
     if chosen not in forms:
-        raise UnknownModel(f"no model {chosen!r}: there are {', '.join(forms)}")
+        raise UnknownModel(f"no model {shown(chosen)}: there are {', '.join(forms)}")
     return forms[chosen]()
 
 
+def model_of(book: Any) -> str:
+    """The model whose form a book has, as it says itself. Raises UnknownModel where that is no text."""
+    named = book.get("model", XPM) if isinstance(book, Mapping) else XPM
+    if not isinstance(named, str):
+        raise UnknownModel(f"model: {shown(named)}, wanted {', '.join(each.name for each in DESCRIBED)}")
+    return named
+
+
+def read_instruments(data: Any) -> Book:
+    """A book of instruments, which explanations and what-ifs are of. Raises BookError, which says who takes others."""
+    if isinstance(data, list):
+        raise BookError("a list of books: keeper margin evaluate takes it, here one is wanted")
+    if isinstance(data, Mapping) and (own := next((name for name, key in _OWN_FORMS if key in data), None)):
+        raise BookError(
+            f"a book of the model {own}: keeper margin evaluate --model {own} takes it, here a book of instruments is "
+            "wanted (docs/margin.md)"
+        )
+    return read_book(data)
+
+
+def check_finite(report: Mapping[str, Any]) -> None:
+    """Raises BookError where a book's figures have left the range of a double."""
+    for name, value in report.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BookError(f"{name} would be {value}: the book's numbers leave the range of a double")
+
+
 def _instruments(data: Any, parameters: MarginParameters) -> dict[str, Any]:
-    book = read_book(data)
+    book = read_instruments(data)
     model = model_for(parameters, book.listing)
+    # What overflows is caught by its result.
+    with np.errstate(all="ignore"):
+        return _report(book, model)
+
+
+def _report(book: Book, model: MarginModel) -> dict[str, Any]:
     valuation = Valuation.of(book.marks, model, book.portfolio.assets)
     vector = valuation.scenario_pnl([book.portfolio])
     initial, maintenance = (float(value[0]) for value in valuation.scenarios.requirements(vector))
@@ -101,7 +141,7 @@ def _instruments(data: Any, parameters: MarginParameters) -> dict[str, Any]:
     equity = valuation.equity(book.portfolio) / (EXACT * 10**18)
     parts = [part for part in valuation.scenarios.parts(vector[0]) if part.requirement.initial > 0]
     healthy = equity >= initial + reserved
-    return {
+    report = {
         "model": model.name,
         "equity": equity,
         "initial_margin": initial + reserved,
@@ -122,12 +162,5 @@ def _instruments(data: Any, parameters: MarginParameters) -> dict[str, Any]:
         ],
         "warnings": book.warnings,
     }
-
-
-def floats(value: Any) -> Any:
-    """Parsed JSON with its exact decimals as doubles, which the other models compute with."""
-    if isinstance(value, Mapping):
-        return {key: floats(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [floats(each) for each in value]
-    return float(value) if isinstance(value, Decimal) else value
+    check_finite(report)
+    return report

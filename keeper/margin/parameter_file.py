@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -10,6 +9,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
+
+from keeper.state.documents import DocumentError, read_toml
+from keeper.state.exact import InexactError, joined, scaled, shown
+from keeper.state.ids import IdError, perpetual
 
 from .model_parameters import Credit, CreditLeg, Pmrm2Parameters, SpanParameters
 from .parameters import (
@@ -32,6 +35,8 @@ Part = TypeVar("Part", VolShock, SkewShock, History, Contingencies)
 _WHOLE = {"steps", "days", "stress_days", "seed_days", "horizon", "daily_volume", "cash_term"}
 """Counts and USD; everything else is a fraction."""
 _USD = {"minimum_equity", "cash_floor", "cash_limit"}
+_COUNT_BELOW = 10**15
+_POINTS_BELOW = 10_000 * BASIS
 _SECTIONS = {"underlyings", "grid", "vol", "skew", "history", "contingencies", "returns", "model", "pmrm2", "span"}
 
 
@@ -51,13 +56,8 @@ def load_parameters(path: Path) -> MarginParameters:
             range, or a series of returns that cannot be read. The message names the file, the field and the value.
     """
     try:
-        data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-        return _parameters(path, data)
-    except OSError as error:
-        raise ParameterError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ReturnsError) as error:
-        raise ParameterError(f"{path}: {error}") from None
-    except ParameterError as error:
+        return _parameters(path, read_toml(path))
+    except (DocumentError, ReturnsError, ParameterError) as error:
         raise ParameterError(f"{path}: {error}") from None
 
 
@@ -67,17 +67,15 @@ def _parameters(path: Path, data: dict[str, Any]) -> MarginParameters:
     grid = _table(data, "grid")
     _known("grid.", grid, {"tails"})
     tails = _tails("grid.tails", grid["tails"]) if "tails" in grid else None
-    underlyings = {
-        name: _underlying(name, _table(_table(data, "underlyings"), name), tails)
-        for name in data.get("underlyings", {})
-    }
+    rows = _table(data, "underlyings")
+    underlyings = {name: _underlying(name, _table(rows, name, "underlyings"), tails) for name in rows}
     if not underlyings:
         raise ParameterError("no underlyings")
     values = {name: _usd(name, data[name]) if name in _USD else _number(name, data[name]) for name in flat & set(data)}
     returns = None
     if "returns" in data:
         if not isinstance(data["returns"], str):
-            raise ParameterError(f"returns: {data['returns']!r}, wanted the name of a file")
+            raise ParameterError(f"returns: {shown(data['returns'])}, wanted the name of a file")
         returns = load_returns(path.parent / data["returns"])
     return MarginParameters(
         underlyings=underlyings,
@@ -94,7 +92,11 @@ def _parameters(path: Path, data: dict[str, Any]) -> MarginParameters:
 
 
 def _underlying(name: str, table: Mapping[str, Any], tails: tuple[Tail, ...] | None) -> UnderlyingParameters:
-    prefix = f"underlyings.{name}."
+    prefix = joined("underlyings", name) + "."
+    try:
+        perpetual(name)
+    except IdError as error:
+        raise ParameterError(f"{prefix[:-1]}: {error}") from None
     _known(prefix, table, {each.name for each in fields(UnderlyingParameters)})
     for wanted in ("largest_move", "haircut"):
         if wanted not in table:
@@ -114,17 +116,17 @@ def _pmrm2(table: dict[str, Any]) -> Pmrm2Parameters:
     except Pmrm2Error as error:
         raise ParameterError(str(error)) from None
     return Pmrm2Parameters(
-        parsed, {name: _number(f"pmrm2.initial_haircuts.{name}", share) for name, share in haircuts.items()}
+        parsed, {name: _number(joined("pmrm2.initial_haircuts", name), share) for name, share in haircuts.items()}
     )
 
 
 def _doubles(name: str, value: Any) -> Any:
     """Numbers as doubles, in steps of a basis point."""
     if isinstance(value, Mapping):
-        return {key: _doubles(f"{name}.{key}", each) for key, each in value.items()}
+        return {key: _doubles(joined(name, key), each) for key, each in value.items()}
     if isinstance(value, list):
         return [_doubles(f"{name}[{n}]", each) for n, each in enumerate(value)]
-    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return _points(name, value) / BASIS
     return value
 
@@ -147,7 +149,7 @@ def _credit(name: str, table: dict[str, Any]) -> Credit:
         _known(f"{name}.legs[{n}].", leg, {"underlying", "ratio", "side"})
         side = leg.get("side")
         if side not in ("A", "B"):
-            raise ParameterError(f"{name}.legs[{n}].side: {side!r}, wanted A or B")
+            raise ParameterError(f"{name}.legs[{n}].side: {shown(side)}, wanted A or B")
         underlying = _text(f"{name}.legs[{n}].underlying", leg.get("underlying"))
         legs.append(CreditLeg(underlying, _number(f"{name}.legs[{n}].ratio", leg.get("ratio")), side))
     return Credit(tuple(legs), _number(f"{name}.rate", table.get("rate")))
@@ -156,13 +158,13 @@ def _credit(name: str, table: dict[str, Any]) -> Credit:
 def _rows(name: str, table: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = table.get(name.rpartition(".")[2], [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ParameterError(f"{name}: {rows!r}, wanted a list of tables")
+        raise ParameterError(f"{name}: {shown(rows)}, wanted a list of tables")
     return rows
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ParameterError(f"{name}: {value!r}, wanted text")
+        raise ParameterError(f"{name}: {shown(value)}, wanted text")
     return value
 
 
@@ -174,41 +176,43 @@ def _part(kind: type[Part], name: str, data: Mapping[str, Any]) -> Part:
 
 def _tails(name: str, value: Any) -> tuple[Tail, ...]:
     if not isinstance(value, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
-        raise ParameterError(f"{name}: {value!r}, wanted pairs of move and weight")
+        raise ParameterError(f"{name}: {shown(value)}, wanted pairs of move and weight")
     return tuple(Tail(_number(name, move), _number(name, weight)) for move, weight in value)
 
 
-def _table(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _table(data: Mapping[str, Any], name: str, path: str = "") -> dict[str, Any]:
     table = data.get(name, {})
     if not isinstance(table, dict):
-        raise ParameterError(f"{name}: {table!r}, wanted a table")
+        raise ParameterError(f"{joined(path, name)}: {shown(table)}, wanted a table")
     return table
 
 
 def _known(prefix: str, table: Mapping[str, Any], names: set[str]) -> None:
     if unknown := sorted(set(table) - names):
-        raise ParameterError(f"unknown: {', '.join(prefix + name for name in unknown)}")
+        raise ParameterError(f"unknown: {', '.join(joined(prefix.rstrip('.'), name) for name in unknown[:5])}")
 
 
 def _number(name: str, value: Any) -> int:
     """A count as it is, a fraction in basis points."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ParameterError(f"{name}: {value!r}, wanted a number")
-    if name.rpartition(".")[2] in _WHOLE:
-        if not isinstance(value, int):
-            raise ParameterError(f"{name}: {value}, wanted a whole number")
-        return value
-    return _points(name, value)
+    if name.rpartition(".")[2] not in _WHOLE:
+        return _points(name, value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ParameterError(f"{name}: {shown(value)}, wanted a whole number")
+    if abs(value) >= _COUNT_BELOW:
+        raise ParameterError(f"{name}: {shown(value)}, wanted less than {_COUNT_BELOW:g}")
+    return value
 
 
-def _points(name: str, value: int | Decimal) -> int:
-    points = Decimal(value) * BASIS
-    if not points.is_finite() or points != int(points):
-        raise ParameterError(f"{name}: {value}, wanted a number in steps of {1 / BASIS}")
-    return int(points)
+def _points(name: str, value: Any) -> int:
+    try:
+        return scaled(value, 4, _POINTS_BELOW)
+    except InexactError as error:
+        hint = f", in steps of {1 / BASIS}" if "decimals" in str(error) else ""
+        raise ParameterError(f"{name}: {shown(value)}, {error}{hint}") from None
 
 
 def _usd(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite():
-        raise ParameterError(f"{name}: {value!r}, wanted USD")
-    return int(Decimal(value) * 10**18)
+    try:
+        return scaled(value, 18, 2**128)
+    except InexactError as error:
+        raise ParameterError(f"{name}: {shown(value)}, {error}, USD") from None

@@ -19,6 +19,7 @@ from .returns import Returns
 
 XPM, PMRM2, SPAN = "xpm", "pmrm2", "span"
 """The margin models by name."""
+_MOST_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,8 @@ class MarginParameters:
                 raise ParameterError(f"{name}: {getattr(self, name)} basis points, wanted 0 to {BASIS}")
         if self.initial_factor < self.maintenance_factor:
             raise ParameterError(f"initial_factor {self.initial_factor} is below {self.maintenance_factor}")
-        if self.steps < 1:
-            raise ParameterError(f"steps: {self.steps}, wanted at least 1")
+        if not 1 <= self.steps <= _MOST_STEPS:
+            raise ParameterError(f"steps: {self.steps}, wanted 1 to {_MOST_STEPS}")
         if min(self.perpetual_maintenance, self.perpetual_initial, self.minimum_equity) < 0:
             raise ParameterError("perpetual rates and the minimum equity are not negative")
         if min(self.cash_floor, self.cash_term, self.cash_limit) < 0:
@@ -193,7 +194,10 @@ class MarginParameters:
                     raise ParameterError(f"{name}: {value}, wanted at least 0")
         history = self.history
         for name, value, least, most in (
+            ("vol.up", self.vol.up, 0, 100 * BASIS),
             ("vol.down", self.vol.down, 0, BASIS),
+            ("vol.short_power", self.vol.short_power, 0, 2 * BASIS),
+            ("vol.long_power", self.vol.long_power, 0, 2 * BASIS),
             ("skew.least_width", self.skew.least_width, 1, BASIS),
             ("history.days", history.days, 1, 10_000),
             ("history.stress_days", history.stress_days, 1, 10_000),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from keeper.state.exact import joined, shown
+
 MODEL = "pmrm2"
 
 _Record = TypeVar("_Record")
@@ -285,11 +287,11 @@ def _check_references(book: Pmrm2Book) -> None:
     known: set[str] = set()
     for index, expiry in enumerate(book.market.expiries):
         if expiry.id in known:
-            raise Pmrm2Error(f"market.expiries[{index}].id: {expiry.id!r}, listed twice")
+            raise Pmrm2Error(f"market.expiries[{index}].id: {shown(expiry.id)}, listed twice")
         known.add(expiry.id)
     for index, option in enumerate(book.positions.options):
         if option.expiry not in known:
-            raise Pmrm2Error(f"positions.options[{index}].expiry: {option.expiry!r}, not an expiry of the market")
+            raise Pmrm2Error(f"positions.options[{index}].expiry: {shown(option.expiry)}, not an expiry of the market")
     if book.positions.perp and not book.market.perp_price:
         raise Pmrm2Error(f"market.perp_price: {book.market.perp_price!r}, wanted above 0")
 
@@ -304,7 +306,7 @@ class _Object:
     @classmethod
     def read(cls, value: object, path: str, record: type, optional: Sequence[str] = ()) -> _Object:
         if not isinstance(value, Mapping):
-            raise Pmrm2Error(f"{path or 'book'}: {value!r}, wanted an object")
+            raise Pmrm2Error(f"{path or 'book'}: {shown(value)}, wanted an object")
         read = cls(path, value)
         names = [entry.name for entry in fields(record)]
         for name in names:
@@ -316,10 +318,10 @@ class _Object:
         return read
 
     def place(self, name: object) -> str:
-        return f"{self.path}.{name}" if self.path else f"{name}"
+        return joined(self.path, name)
 
     def refused(self, name: str, reason: str) -> Pmrm2Error:
-        return Pmrm2Error(f"{self.place(name)}: {self.values[name]!r}, {reason}")
+        return Pmrm2Error(f"{self.place(name)}: {shown(self.values[name])}, {reason}")
 
     def object(self, name: str, record: type) -> _Object:
         return _Object.read(self.values[name], self.place(name), record)

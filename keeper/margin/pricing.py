@@ -20,6 +20,7 @@ from keeper.state.ids import Instrument, Kind
 from . import black76
 from .kernel import Floats
 from .moves import DOWN, PAST, UP, Columns
+from .names import expiry_name
 from .parameters import BASIS, MarginParameters, SkewShock, VolShock
 
 _ONE = float(BASIS)
@@ -31,10 +32,14 @@ def expiry_of(instrument: Instrument, marks: Marks) -> Expiry:
     curve = marks.curves.get(instrument.underlying)
     found = None if curve is None else curve.expiries.get(instrument.expiry)
     if found is None:
-        raise MarkError(f"the marks have no forward for {instrument.underlying} at expiry {instrument.expiry}")
+        raise MarkError(f"the marks have no forward for {_at(instrument)}")
     if instrument.kind in (Kind.CALL, Kind.PUT) and found.smile is None:
-        raise MarkError(f"the marks have no vol for {instrument.underlying} at expiry {instrument.expiry}")
+        raise MarkError(f"the marks have no vol for {_at(instrument)}")
     return found
+
+
+def _at(instrument: Instrument) -> str:
+    return f"{instrument.underlying} at expiry {expiry_name(instrument.expiry)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,17 +7,17 @@ a number that is none are refused, and the message says where. Quantities are co
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from keeper.state.exact import LARGEST, joined, shown
 
 SCENARIOS: Final = 16
 
 NODE_WEIGHTS: Final = (0.270, 0.217, 0.217, 0.110, 0.110, 0.037, 0.037)
 """Weights of an option's deltas at the price moves 0, +1/3, −1/3, +2/3, −2/3, +1, −1; published, they sum to 0.998."""
 
-_LARGEST: Final = 1e15  # products of a few numbers up to here stay far inside the range of a float
 _SMALLEST_RATIO: Final = 1e-6
 _NOISE: Final = 1e-12
 
@@ -130,7 +130,7 @@ def parse(book: Mapping[str, Any]) -> Book:
     for value, path in _items(fields["commodities"], "commodities"):
         commodity = _commodity(value, path, losses)
         if any(commodity.name == other.name for other in commodities):
-            raise SpanError(f"{path}.commodity: {commodity.name!r} is in the book twice")
+            raise SpanError(f"{path}.commodity: {shown(commodity.name)} is in the book twice")
         commodities.append(commodity)
     groups = {"commodity": {commodity.name: (commodity.name,) for commodity in commodities}}
     return Book(
@@ -158,17 +158,17 @@ def _commodity(value: object, path: str, losses: bool) -> Commodity:
     arrays = _mapping(fields["risk_arrays"], f"{path}.risk_arrays")
     for name in named:
         if name not in arrays:
-            raise SpanError(f"{path}.risk_arrays.{name}: missing")
+            raise SpanError(f"{joined(f'{path}.risk_arrays', name)}: missing")
     contracts = []
     for name, array in arrays.items():
-        where = f"{path}.risk_arrays.{name}"
+        where = joined(f"{path}.risk_arrays", name)
         _known(name, named, where, "contract")
         gains = _numbers(array, where, SCENARIOS)
         gains = tuple(-loss for loss in gains) if losses else gains
-        contracts.append(_contract(name, named[name], f"{path}.contracts.{name}", gains))
+        contracts.append(_contract(name, named[name], joined(f"{path}.contracts", name), gains))
     months = {contract.month: (contract.month,) for contract in contracts}
     tiers = {
-        name: _tier(members, f"{path}.tiers.{name}", months)
+        name: _tier(members, joined(f"{path}.tiers", name), months)
         for name, members in _mapping(fields.get("tiers", {}), f"{path}.tiers").items()
     }
     return Commodity(
@@ -176,11 +176,11 @@ def _commodity(value: object, path: str, losses: bool) -> Commodity:
         contracts=tuple(contracts),
         quantities=_quantities(fields["positions"], f"{path}.positions", arrays),
         spreads=tuple(
-            _spread(spread, where, {"month": months, "tier": tiers}, ratio="ratio", rate="charge", most=_LARGEST)
+            _spread(spread, where, {"month": months, "tier": tiers}, ratio="ratio", rate="charge", most=LARGEST)
             for spread, where in _items(fields.get("spreads", ()), f"{path}.spreads")
         ),
         delivery={
-            month: _delivery(rates, f"{path}.delivery.{month}", month, months)
+            month: _delivery(rates, joined(f"{path}.delivery", month), month, months)
             for month, rates in _mapping(fields.get("delivery", {}), f"{path}.delivery").items()
         },
         short_option_minimum=_number(fields["short_option_minimum"], f"{path}.short_option_minimum", least=0.0),
@@ -226,7 +226,7 @@ def _quantities(value: object, path: str, contracts: Collection[str]) -> dict[st
 def _tier(value: object, path: str, months: Collection[str]) -> tuple[str, ...]:
     members = tuple(_known(month, months, where, "month") for month, where in _items(value, path))
     if not members or len(set(members)) < len(members):
-        raise SpanError(f"{path}: {reprlib.repr(value)} is no list of different months")
+        raise SpanError(f"{path}: {shown(value)} is no list of different months")
     return members
 
 
@@ -248,37 +248,36 @@ def _spread(
     for leg, where in _items(fields["legs"], f"{path}.legs"):
         stated = [of for of in groups if of in _mapping(leg, where)]
         if len(stated) != 1:
-            raise SpanError(f"{where}: {reprlib.repr(leg)} wants one of {', '.join(groups)}")
+            raise SpanError(f"{where}: {shown(leg)} wants one of {', '.join(groups)}")
         of = stated[0]
         own = _object(leg, where, required=(of, ratio, "side"))
         name = _known(own[of], groups[of], f"{where}.{of}", of)
         side: Side = 1 if _choice(own["side"], f"{where}.side", ("A", "B")) == "A" else -1
         # Two legs of one side that draw on the same deltas would count them twice.
         if any(side == other.side and set(groups[of][name]) & set(other.members) for other in legs):
-            raise SpanError(f"{where}.{of}: {name!r} stands twice on side {own['side']}")
+            raise SpanError(f"{where}.{of}: {shown(name)} stands twice on side {own['side']}")
         size = _number(own[ratio], f"{where}.{ratio}", least=_SMALLEST_RATIO)
         legs.append(Leg(of, name, groups[of][name], size, side))
     if {leg.side for leg in legs} != {1, -1}:
-        raise SpanError(f"{path}.legs: {reprlib.repr(fields['legs'])} has not a leg on each side")
+        raise SpanError(f"{path}.legs: {shown(fields['legs'])} has not a leg on each side")
     return Spread(tuple(legs), _number(fields[rate], f"{path}.{rate}", least=0.0, most=most))
 
 
 def _object(value: object, path: str, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, Any]:
     """`value` as an object with all of the `required` keys and no others than `optional` beside them."""
     fields = _mapping(value, path)
-    prefix = f"{path}." if path else ""
     for key, entry in fields.items():
         if key not in required and key not in optional:
-            raise SpanError(f"{prefix}{key}: unknown key, of value {reprlib.repr(entry)}")
+            raise SpanError(f"{joined(path, key)}: unknown key, of value {shown(entry)}")
     for key in required:
         if key not in fields:
-            raise SpanError(f"{prefix}{key}: missing")
+            raise SpanError(f"{joined(path, key)}: missing")
     return fields
 
 
 def _mapping(value: object, path: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise SpanError(f"{path or 'book'}: {reprlib.repr(value)} is no object")
+        raise SpanError(f"{path or 'book'}: {shown(value)} is no object")
     for key in value:
         _name(key, f"{path or 'book'}, a key")
     return value
@@ -287,38 +286,38 @@ def _mapping(value: object, path: str) -> Mapping[str, Any]:
 def _items(value: object, path: str) -> list[tuple[Any, str]]:
     """The entries of a list, each with its path."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise SpanError(f"{path}: {reprlib.repr(value)} is no list")
+        raise SpanError(f"{path}: {shown(value)} is no list")
     return [(entry, f"{path}[{i}]") for i, entry in enumerate(value)]
 
 
 def _numbers(value: object, path: str, length: int) -> tuple[float, ...]:
     entries = _items(value, path)
     if len(entries) != length:
-        raise SpanError(f"{path}: {len(entries)} values in {reprlib.repr(value)}, wanted {length}")
+        raise SpanError(f"{path}: {len(entries)} values in {shown(value)}, wanted {length}")
     return tuple(_number(entry, where) for entry, where in entries)
 
 
-def _number(value: object, path: str, least: float = -_LARGEST, most: float = _LARGEST) -> float:
+def _number(value: object, path: str, least: float = -LARGEST, most: float = LARGEST) -> float:
     # A bool is an int to Python and a mistake here. A whole number of any size compares, before it is made a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise SpanError(f"{path}: {reprlib.repr(value)}, wanted a number from {least:g} to {most:g}")
+        raise SpanError(f"{path}: {shown(value)}, wanted a number from {least:g} to {most:g}")
     return float(value)
 
 
 def _name(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
-        raise SpanError(f"{path}: {reprlib.repr(value)} is no name")
+        raise SpanError(f"{path}: {shown(value)} is no name")
     return value
 
 
 def _choice(value: object, path: str, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise SpanError(f"{path}: {reprlib.repr(value)}, wanted {' or '.join(choices)}")
+        raise SpanError(f"{path}: {shown(value)}, wanted {' or '.join(choices)}")
     return value
 
 
 def _known(value: object, names: Collection[str], path: str, what: str) -> str:
     name = _name(value, path)
     if name not in names:
-        raise SpanError(f"{path}: {name!r} is no {what} of this book")
+        raise SpanError(f"{path}: {shown(name)} is no {what} of this book")
     return name

@@ -34,6 +34,14 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Margin set aside for an integrator, `cash_part` of it claimable at once, USD 1e18."""
+
+    amount: int
+    cash_part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WhatIf:
     """The account as it is, and as it would be."""
 
@@ -62,8 +70,9 @@ def changed(
     trades: Sequence[Trade] = (),
     transfers: Sequence[Transfer] = (),
     funding: Mapping[AssetId, int] | None = None,
+    reserves: Sequence[Reserve] = (),
 ) -> Portfolio:
-    """The book after trades and transfers; what is paid is rounded against the account.
+    """The book after trades, transfers and reservations; what is paid is rounded against the account.
 
     `funding` are the cumulative indexes at which new positions begin, USD 1e18 per unit; none where left out.
     """
@@ -81,6 +90,8 @@ def changed(
             begun = 0 if token else transfer.amount * indexes.get(transfer.asset, 0)
             change = _Change(collateral=held) if token else _Change(positions=held, funding=begun)
             portfolio = portfolio.plus(change)
+    for reserve in reserves:
+        portfolio = portfolio.plus(_Change(reserved=reserve.amount, cash_part=reserve.cash_part))
     return portfolio
 
 
@@ -91,13 +102,14 @@ def whatif(
     trades: Sequence[Trade] = (),
     transfers: Sequence[Transfer] = (),
     priced: Valuation | None = None,
+    reserves: Sequence[Reserve] = (),
 ) -> WhatIf:
     """Both reports at one set of marks. `priced`, if it has everything held before and after, saves pricing it again.
 
     Raises:
         UnknownAsset, MarkError: as `evaluate`.
     """
-    after = changed(portfolio, trades, transfers, marks.funding)
+    after = changed(portfolio, trades, transfers, marks.funding, reserves)
     wanted = {*portfolio.assets, *after.assets}
     if priced is None or not wanted <= set(priced.assets):
         priced = Valuation.of(marks, model, wanted)

@@ -54,9 +54,9 @@ class Svi:
     def __post_init__(self) -> None:
         _finite(self)
         if self.b < 0 or not abs(self.rho) < 1 or self.sigma <= 0:
-            raise SurfaceError(f"SVI wants b ≥ 0, |rho| < 1, sigma > 0: {self}")
+            raise SurfaceError(f"SVI wants b ≥ 0, |rho| < 1, sigma > 0, got {_written(self)}")
         if (least := self.a + self.b * self.sigma * math.sqrt(1 - self.rho * self.rho)) < 0:
-            raise SurfaceError(f"SVI whose least total variance is {least:g}: {self}")
+            raise SurfaceError(f"SVI whose least total variance is {least:g}, wanted at least 0: {_written(self)}")
 
     def vol(self, moneyness: ArrayLike, years: float) -> NDArray[np.float64]:
         x = np.asarray(moneyness, dtype=float) - self.m
@@ -76,7 +76,7 @@ class AtmSkew:
     def __post_init__(self) -> None:
         _finite(self)
         if self.atm <= 0 or self.convexity < 0:
-            raise SurfaceError(f"at-the-money vol with skew wants atm > 0 and convexity ≥ 0: {self}")
+            raise SurfaceError(f"at-the-money vol with skew wants atm > 0 and convexity ≥ 0, got {_written(self)}")
 
     def vol(self, moneyness: ArrayLike, years: float) -> NDArray[np.float64]:
         k = np.asarray(moneyness, dtype=float)
@@ -125,4 +125,8 @@ def _finite(entry: Svi | AtmSkew) -> None:
     for each in fields(entry):
         value = getattr(entry, each.name)
         if not math.isfinite(value):
-            raise SurfaceError(f"{type(entry).__name__}: {each.name} is {value}")
+            raise SurfaceError(f"{each.name}: {value}, wanted a finite number")
+
+
+def _written(entry: Svi | AtmSkew) -> str:
+    return ", ".join(f"{each.name} {getattr(entry, each.name):g}" for each in fields(entry))

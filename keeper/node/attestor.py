@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import structlog
 
 from keeper.attest.batch import VALID_SECONDS, BatchContent, batch_digest, leaf_faults, reports_at, structural_faults
+from keeper.attest.checks import refused_on_chain
 from keeper.attest.live import is_live
 from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
-from keeper.attest.requests import DEADLINE_SECONDS, RequestError, check_item, permit_digest
+from keeper.attest.requests import RequestError, check_item, permit_digest
 from keeper.attest.signatures import SignatureError, recover
 from keeper.clearing.cycles import Books, missing_entries, settlement_faults, terms_of, with_pending
 from keeper.margin.listing import Listing
@@ -277,14 +278,9 @@ class Attestor:
                 context = self._context(item)
             except NotReady as error:
                 raise Refused("chain_late", f"no permit is signed: {error}") from None
-            head = self.view.followers[item.chain_id].head
-            if not head.block.time < item.permit.deadline <= head.block.time + DEADLINE_SECONDS:
-                raise Refused(
-                    "deadline",
-                    f"deadline {item.permit.deadline}: wanted after {head.block.time}, by at most {DEADLINE_SECONDS} s",
-                )
-            if (item.permit.account_id, item.permit.nonce) in head.used_nonces:
-                raise Refused("nonce_used", f"nonce {item.permit.nonce} is spent on chain {item.chain_id}")
+            problem = refused_on_chain(item, self.view.followers[item.chain_id].head, context)
+            if problem is not None:
+                raise Refused.of(problem)
             own = [known for known in self.live_beside(item.accounts) if known.identity != item.identity]
             keys = {other.identity for other in listed}
             missing = [known for known in own if known.identity not in keys]
@@ -306,11 +302,14 @@ class Attestor:
             ]
             verdict = judge(item, live, context)
             if isinstance(verdict, Refusal):
-                raise Refused(verdict.code, verdict.message, **to_json(verdict.figures()))
+                raise Refused.of(verdict.problem())
             try:
                 self.journal.sign_permit(item, [other for other in live if isinstance(other, PermitItem)])
             except NonceConflict as error:
-                raise Refused("nonce_conflict", str(error)) from None
+                nonce = item.permit.nonce
+                raise Refused(
+                    "nonce_conflict", str(error), field="permit.nonce", got=nonce, wanted="one not used"
+                ) from None
             return self.signer.sign(permit_digest(self.deployment, item))
 
     async def sign_proposed_permit(self, proposal: PermitProposal) -> bytes:
@@ -324,7 +323,7 @@ class Attestor:
         try:
             check_item(item, self.deployment)
         except RequestError as error:
-            raise Refused(error.code, str(error)) from None
+            raise Refused.of(error.problem) from None
 
     def live(self, accounts: Sequence[AccountId]) -> list[LiveItem]:
         """What this journal knows of the accounts that is neither executed nor dead at this node's final blocks."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from eth_account import Account
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keeper.clearing.bidding import Rule
-from keeper.state.ids import Address, address
+from keeper.state.ids import Address, IdError, address
 
 Role = Literal["attest", "relay", "liquidate", "serve"]
 
@@ -22,9 +22,13 @@ Role = Literal["attest", "relay", "liquidate", "serve"]
 class ConfigError(ValueError):
     """A configuration that cannot be used; one line per fault, each naming the key and the remedy."""
 
+    @classmethod
+    def of(cls, subject: str, faults: Sequence[str]) -> ConfigError:
+        return cls(f"{subject}: " + (faults[0] if len(faults) == 1 else "".join(f"\n- {fault}" for fault in faults)))
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class KeySource(_Section):
@@ -33,6 +37,7 @@ class KeySource(_Section):
     keystore: Path | None = None
     password_file: Path | None = None
     private_key: SecretStr | None = None
+    _key: bytes | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_source(self) -> KeySource:
@@ -43,16 +48,40 @@ class KeySource(_Section):
         return self
 
     def load(self) -> bytes:
-        """The 32-byte key. Raises ConfigError for an unreadable keystore or a wrong password."""
+        """The 32-byte key, decrypted once. Raises ConfigError for an unreadable file or a wrong password."""
+        if self._key is None:
+            self._key = self._load()
+        return self._key
+
+    def _load(self) -> bytes:
         if self.private_key is not None:
-            return bytes.fromhex(self.private_key.get_secret_value().removeprefix("0x"))
+            return _private_key(self.private_key.get_secret_value())
         assert self.keystore is not None
         assert self.password_file is not None
         try:
-            password = self.password_file.read_text().rstrip("\n")
-            return bytes(Account.decrypt(json.loads(self.keystore.read_text()), password))
+            password = self.password_file.read_text().rstrip("\r\n")
         except (OSError, ValueError) as error:
-            raise ConfigError(f"keystore {self.keystore}: {error}") from None
+            raise ConfigError(f"password_file {self.password_file}: not readable: {error}") from None
+        try:
+            encrypted = json.loads(self.keystore.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"keystore {self.keystore}: not readable: {error}") from None
+        try:
+            return bytes(Account.decrypt(encrypted, password))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"keystore {self.keystore}: {error}: is the password in {self.password_file} this keystore's?"
+            ) from None
+
+
+def _private_key(text: str) -> bytes:
+    """Checked without a word of it in the message."""
+    try:
+        key = bytes.fromhex(text.removeprefix("0x"))
+        Account.from_key(key)
+    except ValueError:
+        raise ConfigError("private_key: wanted 32 bytes in hex, of a key of secp256k1") from None
+    return key
 
 
 class ChainSection(_Section):
@@ -62,7 +91,7 @@ class ChainSection(_Section):
     """
 
     rpc: str | None = None
-    finality: Literal["finalized", "safe"] | int = "finalized"
+    finality: Literal["finalized", "safe"] | Annotated[int, Field(ge=0)] = "finalized"
     timeout_seconds: float = Field(default=2.0, gt=0)
     native_usd: float = Field(default=3_000.0, ge=0)
 
@@ -108,7 +137,7 @@ class LiquidateSection(_Section):
     slippage_bps: int = Field(default=30, ge=0, lt=10_000)
     pool_discount_bps: int = Field(default=200, ge=0, lt=10_000)
     float_usd: float = Field(default=0.0, ge=0)
-    keep: dict[str, float] = Field(default_factory=dict)
+    keep: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     sub_account: int = Field(default=0, ge=0)
 
     @property
@@ -137,7 +166,9 @@ class NodeConfig(BaseSettings):
     `parameters` is the deployment's file of margin parameters; without it those shipped for xpm.
     """
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="KEEPER_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="KEEPER_", env_nested_delimiter="__", allow_inf_nan=False
+    )
 
     name: str = "keeper"
     profile: Literal["devnet", "production"] = "production"
@@ -168,17 +199,38 @@ class NodeConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> NodeConfig:
-        for role in ("attest", "relay", "liquidate"):
-            if (role in self.roles) != (getattr(self, role) is not None):
-                raise ValueError(f"role {role!r} and section [{role}] go together")
-        if self.profile == "production":
-            for role in ("attest", "relay", "liquidate"):
-                section = getattr(self, role)
-                if section is not None and section.key.private_key is not None:
-                    raise ValueError(f"[{role}] private_key is for the devnet profile only: use a keystore")
+        faults = []
+        for role, section in self.sections().items():
+            if role not in self.roles:
+                faults.append(f"section [{role}] wants {role!r} among the roles")
+            if self.profile == "production" and section.key.private_key is not None:
+                faults.append(f"[{role}] private_key is for the devnet profile only: use a keystore")
+        faults += [
+            f"role {role!r} wants a section [{role}]"
+            for role in sorted(self.roles - {"serve"} - self.sections().keys())
+        ]
+        named = set()
         for peer in self.peers:
-            address(peer)
+            try:
+                where = address(peer)
+            except IdError as error:
+                faults.append(f"[peers] {peer[:80]!r}: {error}")
+                continue
+            if where in named:
+                faults.append(f"[peers] 0x{where.hex()} is named twice")
+            named.add(where)
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
+
+    def sections(self) -> dict[Role, AttestSection | RelaySection | LiquidateSection]:
+        """What is said of each role that has a key."""
+        found: dict[Role, AttestSection | RelaySection | LiquidateSection | None] = {
+            "attest": self.attest,
+            "relay": self.relay,
+            "liquidate": self.liquidate,
+        }
+        return {role: section for role, section in found.items() if section is not None}
 
     def chain(self, chain_id: int) -> ChainSection:
         return self.chains.get(chain_id, ChainSection())
@@ -197,15 +249,24 @@ class NodeConfig(BaseSettings):
             data = tomllib.loads(path.read_text())
         except FileNotFoundError:
             raise ConfigError(f"no configuration file at {path}") from None
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise ConfigError(f"{path}: not readable: {error.strerror}") from None
+        except ValueError as error:  # of TOML, or of UTF-8
             raise ConfigError(f"{path}: {error}") from None
         base = path.resolve().parent
-        for section in (data, *(data.get(role, {}).get("key", {}) for role in ("attest", "relay", "liquidate"))):
+        keys = (_table(_table(data, role), "key") for role in ("attest", "relay", "liquidate"))
+        for section in (data, *keys):
             for key in ("deployment", "state_dir", "parameters", "keystore", "password_file"):
                 if isinstance(section.get(key), str):
                     section[key] = base / section[key]
         try:
             return cls(**data)
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{path}: " + "; ".join(faults)) from None
+            faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+            raise ConfigError.of(f"{path}", faults) from None
+
+
+def _table(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """A table in a table; an empty one where there is none, or something else, which is then refused by its name."""
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}

@@ -21,7 +21,7 @@ from keeper.state.problem import Problem
 from keeper.state.wire import to_json
 
 from .attestor import Attestor
-from .peers import PeerRefused, Peers, PeerUnavailable, live_items, signed_by
+from .peers import NO_QUORUM, PeerRefused, Peers, PeerUnavailable, is_verdict, live_items, signed_by
 from .permits import quorum_of
 from .refusal import Refused
 
@@ -58,11 +58,14 @@ class PermitDesk:
             except PeerUnavailable:
                 log.info("permit.proposer_gone", proposer="0x" + proposer.hex())
             else:
-                if status != 200:
+                if not is_verdict(status, answer):
+                    log.warning("permit.proposer_cannot", proposer="0x" + proposer.hex(), status=status)
+                elif status != 200:
                     raise Refused.of(Problem.from_json(answer))
-                if _is_signed(self._attestor, item, answer):
+                elif _is_signed(self._attestor, item, answer):
                     return answer
-                log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
+                else:
+                    log.warning("permit.no_quorum_in_answer", proposer="0x" + proposer.hex())
         async with self._ordering:
             return await self._collect(item)
 
@@ -122,7 +125,7 @@ class PermitDesk:
         why = Problem.from_json(first)
         figures = {k: v for k, v in why.details.items() if k in ("free", "asked", "live")}
         return Refused(
-            "no_quorum" if first is None else why.code,
+            NO_QUORUM if first is None else why.code,
             f"{signed} of {self._attestor.deployment.threshold} attestors signed"
             + ("" if first is None else f"; {why.message}")
             + f"; what was signed expires at {item.permit.deadline}",

@@ -17,10 +17,6 @@ from keeper.chain.cctp import Iris
 from keeper.chain.transactions import Sender
 from keeper.clearing.cycles import with_pending
 from keeper.margin.listing import Listing
-from keeper.margin.model import MarginModel, NotConvex, require_convex
-from keeper.margin.models import model_for
-from keeper.margin.parameter_file import default_parameters, load_parameters
-from keeper.margin.parameters import MarginParameters, ParameterError
 from keeper.state.deployment import Deployment
 from keeper.state.ids import Address, account_id
 from keeper.state.world import World
@@ -29,7 +25,7 @@ from keeper.store.journal import Journal
 from .appraiser import Appraiser
 from .attestor import Attestor
 from .batches import BatchBook
-from .config import ConfigError, KeySource, LiquidateSection, NodeConfig
+from .config import KeySource, LiquidateSection, NodeConfig
 from .desk import PermitDesk
 from .inventory import Inventory
 from .latency import Latencies
@@ -37,6 +33,7 @@ from .liquidator import AT_ONCE, Liquidator
 from .observer import Observer
 from .peers import PeerRefused, Peers, PeerUnavailable
 from .permits import PermitClient
+from .preflight import model_of, parameters_of
 from .proposer import Proposer
 from .relayer import Relayer
 from .settler import Settler
@@ -57,14 +54,9 @@ class Node:
     def __init__(self, config: NodeConfig, deployment: Deployment) -> None:
         self.config = config
         self.deployment = deployment
-        self.parameters = _parameters(config)
-        if self.parameters.hash() != deployment.parameters_hash:
-            raise ConfigError(
-                f"margin parameters hash to 0x{self.parameters.hash().hex()}, "
-                f"the deployment was made for 0x{deployment.parameters_hash.hex()}"
-            )
+        self.parameters = parameters_of(config, deployment)
         self.listing = Listing.of(deployment)
-        self.model = _model(config, self.parameters, self.listing)
+        self.model = model_of(config, self.parameters, self.listing)
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self.journal = Journal.open(config.state_dir / "journal.db")
         self.view = ChainsView(deployment, config)
@@ -203,23 +195,3 @@ class Node:
             return 0
         world = self.view.final_world()
         return sum(is_live(item, world) for item in self.journal.live(None))
-
-
-def _parameters(config: NodeConfig) -> MarginParameters:
-    try:
-        return default_parameters() if config.parameters is None else load_parameters(config.parameters)
-    except ParameterError as error:
-        raise ConfigError(f"parameters: {error}") from None
-
-
-def _model(config: NodeConfig, parameters: MarginParameters, listing: Listing) -> MarginModel:
-    """The deployment's model, which must be convex where this node signs by it."""
-    try:
-        model = model_for(parameters, listing)
-        if config.attest is not None:
-            require_convex(model)
-    except ParameterError as error:
-        raise ConfigError(f"parameters: {error}") from None
-    except NotConvex as error:
-        raise ConfigError(f"[attest]: {error}; without this role the node observes and serves") from None
-    return model

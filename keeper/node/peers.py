@@ -16,9 +16,13 @@ from keeper.state.live import LegItem, LiveItem, PermitItem
 from keeper.state.problem import Problem
 from keeper.state.wire import from_json, to_json
 
+from .refusal import OF_CHAINS
+
 T = TypeVar("T")
 
 _SECONDS = 2.0
+NO_QUORUM = "no_quorum"
+"""The code where too few attestors answer to sign."""
 _JSON = {"content-type": "application/json"}
 
 
@@ -66,9 +70,9 @@ class Peers:
     async def announce(self, peer: Address, quorum: QuorumBatch) -> None:
         await self._post(peer, "/v1/attest/quorum", to_json(quorum))
 
-    async def live(self, peer: Address, accounts: Sequence[AccountId]) -> list[LiveItem]:
+    async def live(self, peer: Address, accounts: Sequence[AccountId], seconds: float | None = None) -> list[LiveItem]:
         """What a peer knows to be live on any account of the owners of these."""
-        answer = await self._post(peer, "/v1/attest/live", {"accounts": to_json(list(accounts))})
+        answer = await self._post(peer, "/v1/attest/live", {"accounts": to_json(list(accounts))}, seconds)
         try:
             return live_items(answer.get("items"))
         except ValueError as error:
@@ -116,7 +120,7 @@ class Peers:
     async def _post(self, peer: Address, path: str, body: Any, seconds: float | None = None) -> dict[str, Any]:
         response = await self._send(peer, "POST", path, body, seconds)
         answer = _object(peer, response)
-        if response.status_code == httpx.codes.CONFLICT:
+        if response.status_code != httpx.codes.OK and is_verdict(response.status_code, answer):
             raise PeerRefused(peer, Problem.from_json(answer))
         if response.status_code != httpx.codes.OK:
             raise PeerUnavailable(f"0x{peer.hex()}: HTTP {response.status_code}: {answer}")
@@ -134,6 +138,13 @@ class Peers:
                 )
         except (httpx.HTTPError, TimeoutError) as error:
             raise PeerUnavailable(f"0x{peer.hex()} at {self.urls[peer]}: {type(error).__name__} {error}") from None
+
+
+def is_verdict(status: int, answer: dict[str, Any]) -> bool:
+    """Whether an attestor signed or refused; else it could do neither, which says nothing about what it was asked."""
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
+        return answer.get("code") in {*OF_CHAINS, NO_QUORUM}
+    return status in (httpx.codes.OK, httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY)
 
 
 def live_items(data: Any) -> list[LiveItem]:

@@ -11,6 +11,10 @@ CATCH_UP_SECONDS = 1.0
 """How long an attestor waits for its own provider to reach the cut."""
 
 
+OF_CHAINS = frozenset({"chain_late", "marks"})
+"""Codes of refusals that are a chain's fault, not the asker's: over HTTP 503, where others are 409."""
+
+
 class Refused(Exception):
     """This attestor does not sign: `problem.code` names the rule, `problem.details` are JSON-ready figures."""
 

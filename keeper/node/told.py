@@ -12,6 +12,7 @@ from keeper.margin.model import MarginModel
 from keeper.market.marks import Marks
 from keeper.state.deployment import Deployment
 from keeper.state.live import LegItem, LiveItem
+from keeper.state.problem import Problem
 from keeper.state.world import component_of
 
 from .refusal import CATCH_UP_SECONDS, HEAD_TOLERANCE_SECONDS, Refused
@@ -35,7 +36,10 @@ def check_told(
         return
     latest = view.followers[item.chain_id].head.block.time + int(CATCH_UP_SECONDS) + HEAD_TOLERANCE_SECONDS
     if item.permit.deadline > latest + DEADLINE_SECONDS:
-        raise Refused("deadline", f"deadline {item.permit.deadline} of a request that is told of")
+        most = latest + DEADLINE_SECONDS
+        told = f"the deadline {item.permit.deadline} of a permit that a peer tells of is later than any that is signed"
+        deadline = item.permit.deadline
+        raise Refused.of(Problem("deadline", told, "permit.deadline", deadline, f"at most {most}", "unix seconds"))
     try:
         prices = {asset: (model.price(asset, marks()),) for asset in marked_assets([item])}
         for account_id in item.accounts:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import structlog
 
 from keeper.chain.follower import DeepReorg, Follower
-from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable
+from keeper.chain.identity import Provider, WrongChain
+from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.market.inputs import MarkInputs, UnderlyingInput
 from keeper.market.marks import FeedReading, MarkError, price_from, vol_from
 from keeper.market.settlement import Round, average, settlement_price
@@ -50,12 +51,15 @@ class ChainsView:
     def __init__(self, deployment: Deployment, config: NodeConfig) -> None:
         self.deployment = deployment
         self._config = config
-        self.rpcs: dict[int, Rpc] = {}
+        self.rpcs: dict[int, Provider] = {}
         self.followers: dict[int, Follower] = {}
         self.errors: dict[int, str] = {}
+        """Why the last look at a chain failed."""
+        self.refused: set[int] = set()
+        """Chains whose provider serves another chain or deployment: nothing it says counts."""
         for chain_id, chain in deployment.chains.items():
             section = config.chain(chain_id)
-            self.rpcs[chain_id] = Rpc(section.rpc or chain.rpc, timeout=section.timeout_seconds)
+            self.rpcs[chain_id] = Provider(deployment, chain_id, section.rpc, section.timeout_seconds)
             self.followers[chain_id] = Follower(chain, self.rpcs[chain_id], finality=section.finality)
         self._changed = asyncio.Condition()
         self.settlements: dict[tuple[str, int], int] = {}
@@ -81,19 +85,43 @@ class ChainsView:
     async def poll(self, chain_id: int) -> bool:
         """Poll one chain once; True where something is new. A provider's failure is remembered, not raised."""
         try:
-            changed = await self.followers[chain_id].poll()
-            if chain_id == self.deployment.settlement_chain and self._unsettled:
-                changed |= await self._settle(self.followers[chain_id])
-        except DeepReorg:
-            raise
+            changed = await self._look(chain_id)
         except (RpcUnavailable, RpcError) as error:
-            if chain_id not in self.errors:
-                log.warning("chain.unreachable", chain=chain_id, reason=str(error))
-            self.errors[chain_id] = str(error)
+            self._failed(chain_id, error)
             return False
+        self.refused.discard(chain_id)
         if self.errors.pop(chain_id, None) is not None:
             log.info("chain.back", chain=chain_id)
         return changed
+
+    async def _look(self, chain_id: int) -> bool:
+        follower, provider = self.followers[chain_id], self.rpcs[chain_id]
+        try:
+            changed = await follower.poll()
+        except DeepReorg:
+            # Another chain behind the same address looks like this, and is no reason to end.
+            provider.doubt()
+            await provider.identify()
+            raise
+        if chain_id == self.deployment.settlement_chain and self._unsettled:
+            changed |= await self._settle(follower)
+        return changed
+
+    def _failed(self, chain_id: int, error: RpcUnavailable | RpcError) -> None:
+        if isinstance(error, WrongChain):
+            if chain_id not in self.refused:
+                log.error(
+                    "chain.refused",
+                    chain=chain_id,
+                    provider=error.provider,
+                    field=error.field,
+                    got=error.got,
+                    wanted=error.wanted,
+                )
+            self.refused.add(chain_id)
+        elif chain_id not in self.errors:
+            log.warning("chain.unreachable", chain=chain_id, reason=str(error))
+        self.errors[chain_id] = str(error)
 
     async def _settle(self, follower: Follower) -> bool:
         """Average the feed for what has expired by the final block; True where a settlement price is new."""
@@ -134,23 +162,31 @@ class ChainsView:
         """Every chain was read at least once."""
         return all(follower.started for follower in self.followers.values())
 
+    def require_started(self) -> None:
+        """Raise NotReady where a chain was never read, naming all such and why."""
+        unread = [entry.reason for entry in self.late() if not self.followers[entry.chain_id].started]
+        if unread:
+            raise NotReady("; ".join(unread))
+
     @property
     def newest_head_time(self) -> int:
         return max((f.head_block.time for f in self.followers.values() if f.started), default=0)
 
     def late(self) -> list[Lateness]:
-        """Chains whose head is too far behind the newest one, with the reason."""
+        """Chains whose head is too far behind the newest one, or whose provider serves another, with the reason."""
         newest = self.newest_head_time
         found = []
         for chain_id, follower in self.followers.items():
-            name = self.deployment.chains[chain_id].name
+            name, error = self.deployment.chains[chain_id].name, self.errors.get(chain_id)
+            cause = f", provider: {error}" if error else ""
+            if chain_id in self.refused and error:
+                found.append(Lateness(chain_id, error))
+                continue
             if not follower.started:
-                found.append(Lateness(chain_id, f"chain {name} ({chain_id}): no block read yet"))
+                found.append(Lateness(chain_id, f"chain {name} ({chain_id}): no block read yet{cause}"))
                 continue
             behind = newest - follower.head_block.time
             if behind > self._config.late_after_seconds:
-                error = self.errors.get(chain_id)
-                cause = f", provider: {error}" if error else ""
                 found.append(Lateness(chain_id, f"chain {name} ({chain_id}): head is {behind} s behind{cause}"))
         return found
 
@@ -161,9 +197,13 @@ class ChainsView:
             raise NotReady("; ".join(entry.reason for entry in late))
 
     def final_world(self) -> World:
+        """Every chain at its final block. Raises NotReady where one was never read."""
+        self.require_started()
         return {chain_id: follower.final for chain_id, follower in self.followers.items()}
 
     def head_world(self) -> World:
+        """Every chain at its head. Raises NotReady where one was never read."""
+        self.require_started()
         return {chain_id: follower.head for chain_id, follower in self.followers.items()}
 
     def world_at(self, cut: Sequence[ChainCut]) -> World | None:

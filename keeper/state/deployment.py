@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ class ChainDeployment:
     """A Uniswap v3 pool of a collateral token and the settlement token."""
     swapper: Address | None = None
     """The contract by which one sells to it."""
+    code_hashes: Mapping[str, bytes] = field(default_factory=dict)
+    """Of every contract of `parts`, the keccak of its code on this chain, 32 bytes."""
+
+    def parts(self) -> dict[str, Address]:
+        """Every contract of this chain by what it is: `contracts.vault`, `tokens.USDC`, `feeds.ETH`, `bridge`, …"""
+        found = {f"contracts.{name}": getattr(self.contracts, name) for name in Contracts.__slots__}
+        found |= {f"tokens.{token.symbol}": token.address for token in (self.settlement, *self.collateral)}
+        found |= {f"feeds.{name}": feed for name, feed in self.feeds.items()}
+        if self.cctp is not None:
+            found |= {"cctp.messenger": self.cctp.messenger, "cctp.transmitter": self.cctp.transmitter}
+        named = {name: getattr(self, name) for name in _OPTIONAL}
+        return found | {name: where for name, where in named.items() if where is not None}
 
     def token_assets(self) -> dict[AssetId, Token]:
         """Collateral tokens by their asset id."""
@@ -154,7 +167,9 @@ class Deployment:
             raise DeploymentError(f"{path}: not JSON: {error}") from None
         except KeyError as error:
             raise DeploymentError(f"{path}: field {error} is missing") from None
-        except (TypeError, ValueError, IdError) as error:
+        except OSError as error:
+            raise DeploymentError(f"{path}: not readable: {error.strerror}") from None
+        except (AttributeError, TypeError, ValueError, IdError) as error:
             raise DeploymentError(f"{path}: {error}") from None
 
     @classmethod
@@ -211,19 +226,38 @@ def _chain_from_json(chain_id: int, data: Mapping[str, Any]) -> ChainDeployment:
         raise DeploymentError(f"chain {chain_id}: one settlement token wanted, found {[t.symbol for t in settlement]}")
     cctp = data.get("cctp")
     optional = {name: address(data[name]) for name in _OPTIONAL if name in data}
-    return ChainDeployment(
+    chain = ChainDeployment(
         chain_id=chain_id,
         name=data["name"],
         rpc=data["rpc"],
-        block_seconds=float(data["blockSeconds"]),
+        block_seconds=_seconds(chain_id, data["blockSeconds"]),
         deploy_block=int(data["deployBlock"]),
         contracts=Contracts(**{name: address(data["contracts"][name]) for name in Contracts.__slots__}),
         settlement=settlement[0],
         collateral=tuple(t for t in tokens if not t.settlement),
         feeds={name: address(feed) for name, feed in data["feeds"].items()},
         cctp=Cctp(address(cctp["messenger"]), address(cctp["transmitter"]), int(cctp["domain"])) if cctp else None,
+        code_hashes={name: _hash(name, value) for name, value in data["codeHashes"].items()},
         **optional,
     )
+    # Where a hash is missing any code would do.
+    if odd := chain.parts().keys() ^ chain.code_hashes.keys():
+        raise DeploymentError(f"chain {chain_id}: codeHashes wants one hash for each contract, see {sorted(odd)}")
+    return chain
+
+
+def _seconds(chain_id: int, value: Any) -> float:
+    seconds = float(value)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise DeploymentError(f"chain {chain_id}: blockSeconds is {value}, wanted seconds above 0")
+    return seconds
+
+
+def _hash(name: str, value: str) -> bytes:
+    found = bytes.fromhex(value.removeprefix("0x"))
+    if len(found) != 32:
+        raise DeploymentError(f"codeHashes.{name}: a hash has 32 bytes, got {len(found)}")
+    return found
 
 
 def _chain_to_json(chain: ChainDeployment) -> dict[str, Any]:
@@ -240,6 +274,7 @@ def _chain_to_json(chain: ChainDeployment) -> dict[str, Any]:
             for t in tokens
         },
         "feeds": {name: "0x" + feed.hex() for name, feed in chain.feeds.items()},
+        "codeHashes": {name: "0x" + value.hex() for name, value in chain.code_hashes.items()},
     }
     if chain.cctp is not None:
         data["cctp"] = {

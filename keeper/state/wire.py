@@ -2,19 +2,23 @@
 
 Field names are the EIP-712 names (`accountId`), bytes are 0x-hex, uint64 fields (times, epochs, blocks, chains) are
 numbers and every wider integer is a decimal string, and a member of a union carries its class name as `type`. Reading
-takes either form of an integer.
+takes either form of an integer, and of its texts only the one that writing gives: no blanks, signs, leading zeros.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
 
+from .exact import LARGEST, InexactError, shown, whole_number
+
 T = TypeVar("T")
 
+_HEX = re.compile(r"0x([0-9a-fA-F]{2})*", re.ASCII)
 _SAFE_INTEGER = 2**53
 _TIMES = ("time", "headTime", "timestamp", "validUntil", "settledAt", "auctionStart", "until", "deadline")
 _COUNTS = ("chainId", "number", "headNumber", "epoch", "attestorSetId", "cycle", "gasUsed")
@@ -24,7 +28,19 @@ _RENAMED = {"source": "from", "target": "to"}
 
 
 class WireError(ValueError):
-    """JSON that does not describe the wanted value; the message names the field and what was found."""
+    """JSON that does not describe the wanted value: at `path`, which begins with the value's name, `got` is not what is
+    `wanted`."""
+
+    def __init__(self, path: str, message: str, got: Any = None, wanted: str | None = None) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.got = got
+        self.wanted = wanted
+
+    @classmethod
+    def of(cls, path: str, wanted: str, got: Any) -> WireError:
+        """For a value of another form than is wanted."""
+        return cls(path, f"wanted {wanted}, got {shown(got)}", got, wanted)
 
 
 def to_json(value: Any, *, tagged: bool = False) -> Any:
@@ -72,24 +88,26 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return _decode_int(data, where)
     if kind in (bool, str) and isinstance(data, kind):
         return data
-    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and abs(data) <= LARGEST:
         return float(data)
-    raise WireError(f"{where}: wanted {getattr(kind, '__name__', kind)}, got {data!r}")
+    raise WireError.of(where, getattr(kind, "__name__", str(kind)), data)
 
 
 def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise WireError(f"{where}: wanted an object, got {data!r}")
+        raise WireError.of(where, "an object", data)
     fields = _fields_of(kind)
     unknown = set(data) - {wire for _, wire, _, _ in fields} - {"type"}
     if unknown:
-        raise WireError(f"{where}: unknown field {sorted(unknown)[0]!r}")
+        raise WireError(
+            where, f"unknown field {shown(min(unknown, key=str))}", min(unknown, key=str), "no other fields"
+        )
     values: dict[str, Any] = {}
     for name, wire, hint, _ in fields:
         if wire in data:
             values[name] = _decode(hint, data[wire], f"{where}.{wire}")
         elif name not in _defaulted(kind):
-            raise WireError(f"{where}.{wire}: missing")
+            raise WireError(f"{where}.{wire}", "missing", wanted="a value")
     return kind(**values)
 
 
@@ -100,36 +118,33 @@ def _decode_union(kind: Any, data: Any, where: str) -> Any:
     if len(members) == 1:
         return _decode(next(iter(members.values())), data, where)
     tag = data.get("type") if isinstance(data, dict) else None
-    if tag not in members:
-        raise WireError(f"{where}.type: wanted one of {', '.join(sorted(members))}, got {tag!r}")
+    if not isinstance(tag, str) or tag not in members:
+        raise WireError.of(f"{where}.type", f"one of {', '.join(sorted(members))}", tag)
     return _decode(members[tag], data, where)
 
 
 def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(data, list):
-        raise WireError(f"{where}: wanted a list, got {data!r}")
+        raise WireError.of(where, "a list", data)
     item = get_args(kind)[0]
     return tuple(_decode(item, entry, f"{where}[{index}]") for index, entry in enumerate(data))
 
 
 def _decode_bytes(data: Any, where: str) -> bytes:
-    if not isinstance(data, str) or not data.startswith("0x"):
-        raise WireError(f"{where}: wanted 0x-hex, got {data!r}")
-    try:
-        return bytes.fromhex(data[2:])
-    except ValueError:
-        raise WireError(f"{where}: wanted 0x-hex, got {data!r}") from None
+    if not isinstance(data, str) or not _HEX.fullmatch(data):
+        raise WireError.of(where, "0x-hex", data)
+    return bytes.fromhex(data[2:])
 
 
 def _decode_int(data: Any, where: str) -> int:
-    if isinstance(data, int) and not isinstance(data, bool):
+    if isinstance(data, int) and not isinstance(data, bool) and data.bit_length() <= 256:
         return data
-    if isinstance(data, str) and len(data) <= 80:
+    if isinstance(data, str):
         try:
-            return int(data, 10)
-        except ValueError:
+            return whole_number(data)
+        except InexactError:
             pass
-    raise WireError(f"{where}: wanted an integer, got {data!r}")
+    raise WireError.of(where, "an integer", data)
 
 
 @cache
@@ -166,3 +181,10 @@ def _plain(kind: Any) -> Any:
     while hasattr(kind, "__supertype__"):
         kind = kind.__supertype__
     return kind
+
+
+def wire_fields(kind: type) -> tuple[tuple[str, Any, bool, bool], ...]:
+    """Every field of a state value as JSON has it: its name, its type, whether an integer is a number there (else
+    decimal text), and whether it may be left out."""
+    defaulted = _defaulted(kind)
+    return tuple((wire, hint, wire in _NUMBERS, name in defaulted) for name, wire, hint, _ in _fields_of(kind))

@@ -73,6 +73,8 @@ class ChainState:
     links: Map[AccountId, frozenset[int]] = field(default_factory=_empty)
     used_nonces: Map[tuple[AccountId, int], bytes] = field(default_factory=_empty)
     """(account, nonce) → hash of the executed action."""
+    cancelled: Map[tuple[AccountId, int], bool] = field(default_factory=_empty)
+    """(account, nonce) of orders that their owners cancelled."""
     deposited: Map[AccountId, int] = field(default_factory=_empty)
     held: int = 0
     """Settlement token in the vault for the clearing house."""

@@ -16,7 +16,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from keeper.attest.codec import to_abi
+from keeper import schema
+from keeper.attest.codec import to_abi, to_tuple
 from keeper.chain.rpc import Rpc
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.reader import ChainReader
@@ -34,7 +35,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.timeout(180)]
 A, B, C = 31_337_001, 31_337_002, 31_337_003
 USDC = 10**6
 STRANGER = "0x" + "5a" * 20
-_USERS = iter(range(30, 40))
+_USERS = iter(range(30, 37))
 
 
 @pytest.fixture
@@ -123,18 +124,31 @@ def test_health_ready_and_status(http: httpx.Client, cluster: Cluster) -> None:
         ("/v1/accounts/0x1234", 422, "an account id has 32 bytes or an owner's 20, got 2"),
         (f"/v1/accounts/{STRANGER}/proof?chain=1", 404, "no chain 1"),
         (f"/v1/accounts/{STRANGER}/proof?chain={A}", 404, "no leaf on chain"),
+        (f"/v1/accounts/{STRANGER}/proof?chain=-1", 422, "query.chain"),
+        (f"/v1/accounts/{STRANGER}/proof?chain=1e30", 422, "query.chain"),
+        (f"/v1/accounts/{STRANGER}/proof?chain=18446744073709551616", 422, "query.chain"),
+        (f"/v1/accounts/{'5a' * 30_000}", 422, "path.account"),
+        ("/v1/accounts/%F0%9F%A6%94", 422, "path.account"),
+        ("/v1/batches/9223372036854775808", 422, "path.epoch"),
+        ("/v1/batches/9223372036854775807", 404, "9223372036854775807"),
+        ("/v1/batches/-1", 422, "path.epoch"),
+        ("/v1/batches/latest?after=9223372036854775808", 422, "query.after"),
+        ("/v1/abi/Owned", 404, "MarginVerifier"),
         (f"/v1/accounts/{STRANGER}/proof?chain=three", 422, "query.chain"),
         (f"/v1/accounts/{STRANGER}/proof", 422, "query.chain"),
         (f"/v1/marks/DOGE/proof?chain={A}", 404, "no mark"),
         (f"/v1/marks/0xzz/proof?chain={A}", 422, "0xzz"),
         ("/v1/batches/1", 404, "1"),
-        ("/v1/attest/batch", 404, "Not Found"),
+        ("/v1/attest/batch", 404, "no route"),
+        ("/v1/permits", 405, "takes POST"),
     ],
 )
 def test_what_is_not_there_is_said(http: httpx.Client, path: str, code: int, says: str) -> None:
     answer = http.get(path)
     assert answer.status_code == code
-    assert says in answer.text
+    problem = schema.Problem.model_validate(answer.json())
+    assert says in f"{problem.field} {problem.message} {problem.wanted}"
+    assert len(answer.content) < 2_000
 
 
 @pytest.mark.parametrize(
@@ -151,7 +165,10 @@ def test_what_is_not_there_is_said(http: httpx.Client, path: str, code: int, say
 def test_malformed_requests_say_which_field(http: httpx.Client, body: bytes, code: int, says: str) -> None:
     answer = http.post("/v1/permits", content=body)
     assert answer.status_code == code
-    assert says in answer.json()["message"]
+    problem = schema.Problem.model_validate(answer.json())
+    assert says in problem.message
+    assert problem.code == ("too_large" if code == 413 else "malformed")
+    assert problem.field
 
 
 @pytest.mark.asyncio
@@ -169,6 +186,13 @@ async def test_cm06_a_proof_from_the_api_is_checked_by_every_chain(owner: Wallet
             await rpc.aclose()
         assert (leaf.chain_id, leaf.equity) == (chain_id, 1_000 * UNIT)
         assert (checked[0], checked[1]) == (True, leaf.equity)
+        told = schema.AccountProof.model_validate(answer)
+        assert told.model_dump(mode="json", by_alias=True) == answer
+        assert told.call() == (to_tuple(leaf), proof)
+        assert answer["arguments"] == [
+            ["0x" + leaf.account_id.hex(), *map(str, to_tuple(leaf)[1:])],
+            answer["proof"],
+        ]
 
 
 # --- permits --------------------------------------------------------------------------------------------------------

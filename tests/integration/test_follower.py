@@ -115,8 +115,9 @@ async def test_a_reorganisation_below_finality_stops_it(devnet: Devnet, rpc: Rpc
 async def test_a_provider_that_lags_takes_nothing_back(devnet: Devnet, provider: CountingProxy, rpc: Rpc) -> None:
     follower = Follower(devnet.deployment.chains[C], rpc)
     await _until_final(follower, 1)
-    old = await rpc.batch([("eth_getBlockByNumber", [tag, False]) for tag in ("finalized", "latest")])
-    await _until_final(follower, int(old[1]["number"], 16))
+    blocks = [("eth_getBlockByNumber", [tag, False]) for tag in ("finalized", "latest")]
+    old = await rpc.batch([("eth_chainId", []), *blocks])
+    await _until_final(follower, int(old[-1]["number"], 16))
     final, head = follower.final, follower.head
 
     def lag(calls: list[dict[str, Any]], _: bytes) -> bytes:

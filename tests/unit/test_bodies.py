@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import httpx
 
-from keeper.api.app import MAX_BODY, create_app
+from keeper.api.app import create_app
+from keeper.api.problems import MAX_BODY
 
 
 def test_a_body_without_a_length_is_bounded_too() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def _address(number: int) -> Address:
 
 
 def _chain(chain_id: int, integrator: Address | None, **more: Any) -> ChainDeployment:
-    return ChainDeployment(
+    chain = ChainDeployment(
         chain_id=chain_id,
         name=f"chain {chain_id}",
         rpc="http://127.0.0.1:1",
@@ -45,6 +46,7 @@ def _chain(chain_id: int, integrator: Address | None, **more: Any) -> ChainDeplo
         integrator=integrator,
         **more,
     )
+    return replace(chain, code_hashes={name: bytes([n]) * 32 for n, name in enumerate(chain.parts())})
 
 
 @pytest.fixture
@@ -135,6 +137,16 @@ def test_malformed_json_is_named(tmp_path: Path) -> None:
         (_without("chains", "40", "cctp", "domain"), "field 'domain' is missing"),
         (_with("0x12", "chains", "40", "bridge"), "an address has 20 bytes, got 1"),
         (_without("chains", "5", "contracts", "vault"), "field 'vault' is missing"),
+        (_without("chains", "5", "codeHashes"), "field 'codeHashes' is missing"),
+        (_without("chains", "5", "codeHashes", "feeds.ETH"), "one hash for each contract, see .*'feeds.ETH'"),
+        (_with("0x" + "11" * 32, "chains", "5", "codeHashes", "bridge"), "one hash for each contract, see .*'bridge'"),
+        (
+            _with("0x11", "chains", "5", "codeHashes", "tokens.USDC"),
+            "codeHashes.tokens.USDC: a hash has 32 bytes, got 1",
+        ),
+        (_with(0, "chains", "5", "blockSeconds"), "blockSeconds is 0, wanted seconds above 0"),
+        (_with(float("nan"), "chains", "5", "blockSeconds"), "blockSeconds is nan"),
+        (_with([], "profile"), "has no attribute"),
         (_with("0x1234", "chains", "5", "contracts", "vault"), "an address has 20 bytes, got 2"),
         (_with("0xzz", "deploymentId"), "non-hexadecimal"),
         (_with("many", "threshold"), "invalid literal"),

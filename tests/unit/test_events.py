@@ -54,6 +54,7 @@ logs = st.one_of(
     ),
     st.builds(lambda a, c: log("Linked", [a, c.to_bytes(32, "big")], [], []), accounts, st.integers(1, 3)),
     st.builds(lambda a, n, w: log("NonceUsed", [a], ["uint256", "bytes32"], [n, w]), accounts, unsigned, words),
+    st.builds(lambda a, n: log("OrderCancelled", [a], ["uint256"], [n]), accounts, unsigned),
     st.builds(lambda v: log("SettlementHeldSet", [], ["uint256"], [v]), amounts),
     st.builds(lambda a, v: log("DepositedSet", [a], ["uint256"], [v]), accounts, amounts),
     st.builds(
@@ -104,6 +105,7 @@ def test_every_event_lands_in_its_place() -> None:
             log("Linked", [account, (31337002).to_bytes(32, "big")], [], []),
             log("Linked", [account, (31337003).to_bytes(32, "big")], [], []),
             log("NonceUsed", [account], ["uint256", "bytes32"], [10, word]),
+            log("OrderCancelled", [account], ["uint256"], [14]),
             log("SettlementHeldSet", [], ["uint256"], [11]),
             log("DepositedSet", [account], ["uint256"], [12]),
             log("BatchPosted", [(13).to_bytes(32, "big"), word], ["uint64", "address"], [26, "0x" + "08" * 20]),
@@ -120,6 +122,7 @@ def test_every_event_lands_in_its_place() -> None:
     assert dict(state.reservations[owner]) == {Address(where): Reservation(9, 4, 1_800_000_000)}
     assert state.links[owner] == {31337002, 31337003}
     assert dict(state.used_nonces) == {(owner, 10): word}
+    assert dict(state.cancelled) == {(owner, 14): True}
     assert (state.held, dict(state.deposited)) == (11, {owner: 12})
     assert (state.posted_epoch, state.posted_digest, state.posted_timestamp) == (13, word, 26)
 
@@ -144,7 +147,7 @@ def test_other_events_are_passed_over() -> None:
     stranger = {"topics": ["0x" + "ab" * 32], "data": "0x", "blockNumber": "0x1", "logIndex": "0x0"}
     anonymous = {"topics": [], "data": "0x", "blockNumber": "0x1", "logIndex": "0x1"}
     assert fold(START, [stranger, anonymous], block(1)) == fold(START, [], block(1))
-    assert len(topics_followed()) == 22
+    assert len(topics_followed()) == 23
 
 
 @pytest.mark.parametrize("damage", ["data", "topics", "hex"])

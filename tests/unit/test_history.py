@@ -152,7 +152,7 @@ def test_a_series_is_read_from_csv_and_parquet_and_from_levels(tmp_path: Path) -
         ("date,ETH,ETH_vol\n2024-01-01,0\n", "line 2 has 2 fields"),
         ("date,ETH,ETH_vol\nyesterday,0,0\n", "'yesterday' is no date"),
         ("date,ETH,ETH_vol\n2024-01-02,0,0\n2024-01-02,0,0\n", "dates ascend"),
-        ("date,ETH,ETH_vol\n2024-01-02,nan,0\n", "ETH of row 1 is 'nan'"),
+        ("date,ETH,ETH_vol\n2024-01-02,nan,0\n", "line 2, ETH: 'nan', wanted a number"),
         ("date,ETH,ETH_vol\n2024-01-02,x,0\n", "ETH"),
         ("date,ETH_close,ETH_iv\n2024-01-02,0,1\n2024-01-03,1,1\n", "a level is positive"),
     ],

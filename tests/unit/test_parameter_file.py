@@ -49,7 +49,7 @@ ETH = "[underlyings.ETH]\nlargest_move = 0.15\nhaircut = 0.03\n"
         (ETH + "colour = 1\n", "unknown: underlyings.ETH.colour"),
         ("[underlyings.ETH]\nhaircut = 0.03\n", "underlyings.ETH.largest_move is missing"),
         ("[underlyings.ETH]\nlargest_move = 2\nhaircut = 0\n", "ETH: range 20000"),
-        ("buffer = 0.00001\n" + ETH, "buffer: 0.00001, wanted a number in steps of 0.0001"),
+        ("buffer = 0.00001\n" + ETH, "buffer: 0.00001, wanted at most 4 decimals, in steps of 0.0001"),
         ("buffer = true\n" + ETH, "buffer: True"),
         ("buffer = '2 %'\n" + ETH, "buffer: '2 %'"),
         ("steps = 1.5\n" + ETH, "steps: 1.5, wanted a whole number"),

@@ -98,7 +98,8 @@ def test_evaluate_RevertWhen_AFieldIsMissing(path: str) -> None:
 @pytest.mark.parametrize("wrong", ["1", True, [], math.nan, math.inf, -math.inf, 10**400], ids=lambda v: str(v)[:5])
 def test_evaluate_RevertWhen_ANumberIsNone(wrong: Any) -> None:
     for path in NUMBERS:
-        assert refusal(broken(path, wrong)).startswith(f"{named(path)}: {wrong!r}, wanted a ")
+        assert refusal(broken(path, wrong)).startswith(f"{named(path)}: {repr(wrong)[:50]}")
+        assert ", wanted a " in refusal(broken(path, wrong))
 
 
 @pytest.mark.parametrize(

@@ -260,8 +260,8 @@ async def refusal_of(attestor: Attestor, item: PermitItem, *listed: PermitItem) 
     [
         (funded().time(B, NOW - LATE - 1), GOOD, "chain_late", f"chain B ({B}): head is {LATE + 1} s behind"),
         (funded().time(C, NOW - 900), GOOD, "chain_late", f"chain C ({C}): head is 900 s behind"),
-        (funded(), cash_out(5, deadline=NOW), "deadline", f"deadline {NOW}: wanted after {NOW}"),
-        (funded(), cash_out(5, deadline=NOW + 301), "deadline", "by at most 300 s"),
+        (funded(), cash_out(5, deadline=NOW), "deadline", "0 s after the head of chain"),
+        (funded(), cash_out(5, deadline=NOW + 301), "deadline", "wanted 1 to 300 s"),
         (funded().used(GOOD), GOOD, "nonce_used", f"nonce 1 is spent on chain {A}"),
         (funded(), replace(GOOD, signatures=(bytes(65),)), "owner_signature", ""),
         (funded(), cash_out(1000.01), "insufficient_free_margin", "free 1,000.00 USD, asked 1,000.01 USD"),

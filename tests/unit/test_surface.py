@@ -49,7 +49,7 @@ def test_each_kind_of_arbitrage_is_told_with_its_place() -> None:
         (lambda: Svi(0.0, 0.1, 1.0, 0.0, 0.1), "rho"),
         (lambda: Svi(0.0, 0.1, 0.0, 0.0, 0.0), "sigma"),
         (lambda: Svi(-1.0, 0.1, 0.0, 0.0, 0.1), "least total variance"),
-        (lambda: Svi(float("nan"), 0.1, 0.0, 0.0, 0.1), "a is nan"),
+        (lambda: Svi(float("nan"), 0.1, 0.0, 0.0, 0.1), "a: nan, wanted a finite number"),
         (lambda: AtmSkew(0.0), "atm > 0"),
         (lambda: AtmSkew(0.5, 0.0, -1.0), "convexity"),
     ],
