@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format test-contracts test-python fuzz clean lock
+.PHONY: help setup setup-demo demo test check format test-contracts test-python fuzz clean lock
 
 # The faster of the two keccaks installed.
 export ETH_HASH_BACKEND := pysha3
@@ -14,6 +14,8 @@ NPM := node_modules/.bin
 WORKERS ?= auto
 ARGS ?=
 SECONDS_OF_FUZZING ?= 600
+PIN := $(BIN)/python scripts/uv.py pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-header --python-version 3.11
 
 # Runs a command that is talkative when all is well: its output is shown only if it fails.
 quietly = $(2) > .toolchain/logs/$(1).log 2>&1 || { cat .toolchain/logs/$(1).log; exit 1; }
@@ -24,7 +26,10 @@ help: ## What can be made
 setup: ## Tool chain, packages, compiled contracts; seconds when nothing changed, offline the second time
 	@scripts/setup
 
-demo: setup ## Three chains, one margin: the whole story, checked step by step (make demo ARGS="--json out.json --keep")
+setup-demo: ## What running needs, without the tools of testing; a part of setup
+	@scripts/setup demo
+
+demo: setup-demo ## Three chains, one margin: the whole story, checked step by step (make demo ARGS="--json out.json --keep")
 	@$(BIN)/keeper demo $(ARGS)
 
 test: setup check test-contracts test-python ## Everything a change must pass
@@ -56,8 +61,8 @@ clean: ## End this folder's devnet; remove what was built, not .venv and node_mo
 		.hypothesis .import_linter_cache
 	@find keeper scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-lock: ## Pin everything again after pyproject.toml or package.json changed (needs uv and a network)
-	@command -v uv > /dev/null || { echo "uv is missing: https://docs.astral.sh/uv/" >&2; exit 1; }
-	@uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock
-	@uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+lock: setup-demo ## Pin everything again after pyproject.toml or package.json changed (needs a network)
+	@$(PIN) --extra dev pyproject.toml -o requirements-dev.lock
+	@$(PIN) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	@$(PIN) -c requirements-dev.lock --group setup -o requirements-setup.lock
 	@npm install --package-lock-only

@@ -32,14 +32,14 @@ from typing import Any
 from chain_replay import TRANSFER, UNIT, Log, Replay, Violation
 
 from keeper.chain.abi import decode_result, encode
-from keeper.chain.rpc import Rpc
+from keeper.chain.rpc import Rpc, RpcError
 from keeper.state.deployment import ChainDeployment, Deployment, DeploymentError, Profile
 from keeper.state.ids import Address
 
 RANGE = 500
 """Blocks of which logs are asked for at once."""
 SAMPLES = 8
-"""Blocks of each chain at which views are compared, beside the last."""
+"""Blocks of each chain at which views are compared, beside the last, if the provider still has their states."""
 AT_ONCE = 200
 """Requests in one HTTP request."""
 
@@ -117,9 +117,18 @@ async def check_chain(rpc: Rpc, chain: ChainDeployment, profile: Profile, last: 
     first = max(first, chain.deploy_block)
     sampled = {*range(last, first - 1, -max(1, (last - first) // SAMPLES)), last}
     for number, replay in replayed(chain, profile, logs, last, first):
-        if number in sampled:
+        if number == last or (number in sampled and await has_state(rpc, number)):
             await compare_views(rpc, replay, number)
     return replay
+
+
+async def has_state(rpc: Rpc, number: int) -> bool:
+    """Whether a call at a block is answered: providers keep the states of their newest blocks only."""
+    try:
+        await rpc.call("eth_getBalance", ["0x" + "00" * 20, hex(number)])
+    except RpcError:
+        return False
+    return True
 
 
 async def compare_views(rpc: Rpc, replay: Replay, number: int) -> None:

@@ -6,7 +6,7 @@ The files are made from the compiled contracts when the project is set up.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -74,6 +74,23 @@ def encode(contract: str, name: str, arguments: Sequence[Any]) -> bytes:
     return _selector(entry) + abi_encode(types, list(arguments))
 
 
+def encode_creation(contract: str, arguments: Sequence[Any]) -> bytes:
+    """What creates a contract: its code, then its constructor's arguments. Structs are mappings, or in field order.
+
+    Raises:
+        AbiError: the contract was not compiled.
+    """
+    try:
+        code = (resources.files("keeper") / "abi" / f"{contract}.bin").read_text()
+    except (FileNotFoundError, ModuleNotFoundError):
+        raise AbiError(f"no code of {contract}: `make setup` makes it from the contracts") from None
+    inputs: list[dict[str, Any]] = next(
+        (entry["inputs"] for entry in abi_of(contract) if entry["type"] == "constructor"), []
+    )
+    values = [_in_field_order(item, value) for item, value in zip(inputs, arguments, strict=True)]
+    return bytes.fromhex(code) + abi_encode([_type(item) for item in inputs], values)
+
+
 def decode_result(contract: str, name: str, data: bytes) -> tuple[Any, ...]:
     """A call's results, structs as tuples."""
     return tuple(abi_decode([_type(item) for item in function(contract, name)["outputs"]], data))
@@ -124,6 +141,14 @@ def _type(item: dict[str, Any]) -> str:
     if kind.startswith("tuple"):
         return f"({','.join(_type(part) for part in item['components'])})" + kind[len("tuple") :]
     return kind
+
+
+def _in_field_order(item: dict[str, Any], value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_field_order(item, each) for each in value]
+    if isinstance(value, Mapping):
+        return tuple(_in_field_order(part, value[part["name"]]) for part in item["components"])
+    return value
 
 
 def _shown(value: Any) -> str:

@@ -58,6 +58,13 @@ LENDER = {"maxMarkAge": 60, "maxStateAge": 120, "term": 5}
 """What the example integrator on every chain accepts, seconds."""
 
 
+STATES_SECONDS = 120
+"""How far back a chain answers calls at old blocks at least, seconds; at all of them until block 1,500. Blocks,
+receipts and logs stay while it runs."""
+_STATE_BYTES = 1_700_000
+"""What the state of one block takes on disk in the end: each is a whole one, with 8,191 block hashes in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DevnetChain:
     """`chain_id` belongs to no public chain."""
@@ -66,12 +73,22 @@ class DevnetChain:
     chain_id: int
     block_seconds: float
 
+    @property
+    def states(self) -> int:
+        """Of how many old blocks the state is kept on disk."""
+        return int(STATES_SECONDS / self.block_seconds)
+
 
 CHAINS = (
     DevnetChain("A", 31_337_001, 2.0),
     DevnetChain("B", 31_337_002, 1.0),
     DevnetChain("C", 31_337_003, 0.5),
 )
+
+
+def disk_bytes() -> int:
+    """What the three chains' states take on disk after hours; nothing in the first ten minutes."""
+    return sum(chain.states for chain in CHAINS) * _STATE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +28,12 @@ from keeper.state.ids import AssetId
 
 from . import chains
 from .chains import CHAINS, DevnetChain, account
+from .deployer import deploy
 from .layout import end_nodes
 from .plan import plan_of
-from .processes import ROOT, DevnetError, Node, start
+from .processes import DevnetError, Node, start, states_folder
 
 FOLDER = Path(".devnet")
-_DEPLOY_SECONDS = 300
 _CALL_SECONDS = 10.0
 _RECEIPT_SECONDS = 30.0
 _SWAP_GAS = 500_000
@@ -97,10 +95,13 @@ class Devnet:
                     _write_nodes(folder, nodes)
                     pace = f"a block every {chain.block_seconds:g} s"
                     report(f"chain {chain.name} ({chain.chain_id}), {pace}: {nodes[-1].url}")
-                report("deploying to the three chains with ape")
+                report(
+                    f"old states, of {chains.STATES_SECONDS} s, take at most {chains.disk_bytes() / 1e9:.1f} GB of disk"
+                )
+                report("deploying to the three chains")
                 began = time.monotonic()
                 listed = chains.series(int(time.time())) if instruments is None else instruments
-                deployment = deploy(plan_of(nodes, profile or Profile(), listed), folder)
+                deployment = deploy(plan_of(nodes, profile or Profile(), listed), deployments_file(folder))
                 report(f"deployed in {time.monotonic() - began:.1f} s: {os.path.relpath(deployments_file(folder))}")
             except BaseException:
                 for node in nodes:
@@ -304,37 +305,6 @@ def down(folder: Path = FOLDER) -> list[str]:
     return [*nodes, *(f"chain {node.chain.name}" for node in chains_)]
 
 
-def deploy(plan: dict[str, Any], folder: Path) -> Deployment:
-    """Run scripts/deploy.py on `plan` in one ape process; plan, log and deployments file are in `folder`.
-
-    Raises:
-        DevnetError: ape is missing, or the script refuses or fails; the message carries the end of its log.
-    """
-    ape = Path(sysconfig.get_path("scripts")) / "ape"
-    if not ape.exists():
-        raise DevnetError(f"{ape} is missing: run make setup, a node's packages alone hold no compiler")
-    plan_file, log = folder / "plan.json", folder / "deploy.log"
-    plan_file.write_text(json.dumps(plan, indent=2))
-    command = [str(ape), "run", "deploy", "--plan", str(plan_file), "--out", str(deployments_file(folder))]
-    toolchain = {"SOLCX_BINARY_PATH": str(ROOT / ".toolchain/solc"), "APE_DATA_FOLDER": str(ROOT / ".toolchain/ape")}
-    try:
-        with log.open("wb") as output:
-            subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | toolchain,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=_DEPLOY_SECONDS,
-                check=True,
-            )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        ended = f"exit code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else "too slow"
-        raise DevnetError(f"the deployment failed ({ended}); {log} ends with:\n{log.read_text()[-2000:]}") from None
-    return Deployment.load(deployments_file(folder))
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One command at a time in a folder."""
@@ -361,10 +331,10 @@ def _write_nodes(folder: Path, nodes: list[Node]) -> None:
 
 
 def _forget(folder: Path) -> None:
-    for name in (_nodes_file(folder), deployments_file(folder), folder / "plan.json"):
+    for name in (_nodes_file(folder), deployments_file(folder)):
         name.unlink(missing_ok=True)
     for chain in CHAINS:
-        shutil.rmtree(folder / f"cache-{chain.name}", ignore_errors=True)
+        shutil.rmtree(states_folder(chain, folder), ignore_errors=True)
 
 
 def _nodes_file(folder: Path) -> Path:

@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 
 def plan_of(nodes: Iterable[Node], profile: Profile, instruments: Iterable[AssetId]) -> dict[str, Any]:
-    """What scripts/deploy.py is to deploy: everything, on every chain; `instruments` are the dated ones that trade."""
+    """What is to be deployed: everything, on every chain; `instruments` are the dated ones that trade."""
     return {
         "name": chains.NAME,
         "version": chains.VERSION,

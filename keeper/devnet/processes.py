@@ -90,13 +90,14 @@ class Node:
 def start(chain: DevnetChain, folder: Path) -> Node:
     """Start one chain; its log is `folder/anvil-<name>.log`.
 
-    Finality is short so that a demonstration need not wait: `safe` is the head − 1, `finalized` the head − 2.
+    Calls are answered at blocks of the last `STATES_SECONDS` at least. Finality is short so that a demonstration need
+    not wait: `safe` is the head − 1, `finalized` the head − 2.
 
     Raises:
         DevnetError: anvil is missing, ends, or does not listen within 20 s; the message carries the end of its log.
     """
     if not ANVIL.exists():
-        raise DevnetError(f"{ANVIL} is missing: run make setup (anvil is packaged for Linux on x86-64)")
+        raise DevnetError(f"{ANVIL} is missing: run make setup (anvil is packaged for Linux on x86-64 and arm64)")
     log = folder / f"anvil-{chain.name}.log"
     command = [
         str(ANVIL.resolve()),
@@ -106,7 +107,9 @@ def start(chain: DevnetChain, folder: Path) -> Node:
         *("--mnemonic", MNEMONIC),
         *("--accounts", str(ACCOUNTS)),
         *("--host", "127.0.0.1", "--port", "0"),
-        *("--cache-path", str(folder / f"cache-{chain.name}")),
+        # Of old states the oldest go to the disk, one file for each block: left to itself, anvil keeps 3,600 of them.
+        *("--cache-path", str(states_folder(chain, folder))),
+        *("--max-persisted-states", str(chain.states)),
     ]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches us and not the chains, so that we end them in order.
@@ -125,6 +128,11 @@ def start(chain: DevnetChain, folder: Path) -> Node:
         child.wait()
         del _children[child.pid]
         raise
+
+
+def states_folder(chain: DevnetChain, folder: Path) -> Path:
+    """Where a chain keeps old states; of no use without its process."""
+    return folder / f"states-{chain.name}"
 
 
 def start_time(pid: int) -> int | None:

@@ -31,12 +31,15 @@ def expiry_of(instrument: Instrument, marks: Marks) -> Expiry:
     """What the marks know of an instrument's expiry. Raises MarkError where it is nothing."""
     curve = marks.curves.get(instrument.underlying)
     found = None if curve is None else curve.expiries.get(instrument.expiry)
-    at = f"{instrument.underlying} at expiry {expiry_name(instrument.expiry)}"
     if found is None:
-        raise MarkError(f"the marks have no forward for {at}")
+        raise MarkError(f"the marks have no forward for {_at(instrument)}")
     if instrument.kind in (Kind.CALL, Kind.PUT) and found.smile is None:
-        raise MarkError(f"the marks have no vol for {at}")
+        raise MarkError(f"the marks have no vol for {_at(instrument)}")
     return found
+
+
+def _at(instrument: Instrument) -> str:
+    return f"{instrument.underlying} at expiry {expiry_name(instrument.expiry)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

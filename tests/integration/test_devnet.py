@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from eth_abi.abi import decode
 from eth_utils.crypto import keccak
@@ -23,8 +24,9 @@ from keeper.devnet.chains import (
     attestor_addresses,
     start_answers,
 )
-from keeper.devnet.launch import deploy
+from keeper.devnet.deployer import deploy
 from keeper.devnet.plan import plan_of
+from keeper.devnet.processes import start, states_folder
 from keeper.state.ids import token_id
 
 pytestmark = [pytest.mark.devnet, pytest.mark.timeout(180)]
@@ -184,8 +186,8 @@ def test_nothing_to_load_or_end_in_an_empty_folder(tmp_path: Path) -> None:
 def test_interrupted_deployment_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded: list[dict[str, int]] = []
 
-    def interrupt(_plan: object, folder: Path) -> None:
-        recorded.extend(json.loads((folder / "processes.json").read_text()))
+    def interrupt(_plan: object, out: Path) -> None:
+        recorded.extend(json.loads((out.parent / "processes.json").read_text()))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("keeper.devnet.launch.deploy", interrupt)
@@ -201,14 +203,14 @@ def test_deployment_refuses_an_rpc_of_another_chain(devnet: Devnet, tmp_path: Pa
     plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {str(A): plan["chains"][str(B)]}
     with pytest.raises(DevnetError, match=f"the RPC of chain {A} serves chain {B}"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
 
 
 def test_deployment_refuses_the_devnet_key_on_other_chains(devnet: Devnet, tmp_path: Path) -> None:
     plan = plan_of(devnet.nodes.values(), devnet.deployment.profile, devnet.deployment.instruments)
     plan["chains"] = {"1": plan["chains"][str(A)]}
     with pytest.raises(DevnetError, match="--account is wanted outside the devnet"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
 
 
 def test_deployment_refuses_unequal_nonces(devnet: Devnet, tmp_path: Path) -> None:
@@ -217,7 +219,32 @@ def test_deployment_refuses_unequal_nonces(devnet: Devnet, tmp_path: Path) -> No
         devnet.mint(A, "WETH", account(20).address, 1)
     plan = plan_of([devnet.nodes[A], devnet.nodes[C]], devnet.deployment.profile, devnet.deployment.instruments)
     with pytest.raises(DevnetError, match="equal addresses on all chains need equal nonces"):
-        deploy(plan, tmp_path)
+        deploy(plan, tmp_path / "deployments.json")
+
+
+def test_old_states_go_and_blocks_and_logs_stay(tmp_path: Path) -> None:
+    """A chain left alone wrote gigabytes an hour: a state for every block."""
+    node = start(CHAINS[2], tmp_path)
+    try:
+        with httpx.Client(base_url=node.url, timeout=60.0, trust_env=False) as client:
+
+            def answer(method: str, *params: object) -> dict[str, object]:
+                body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+                found: dict[str, object] = client.post("", json=body).json()
+                return found
+
+            for _ in range(7):  # in memory are 1,500 at first, and one less with every block after them
+                answer("anvil_mine", hex(500))
+            whose = _hex(account(DEPLOYER).address)
+            head = int(str(answer("eth_blockNumber")["result"]), 16)
+            assert "result" in answer("eth_getBalance", whose, hex(head - 100))
+            assert "BlockOutOfRange" in str(answer("eth_getBalance", whose, hex(head - 400))["error"])
+            assert answer("eth_getBlockByNumber", "0x5", False)["result"] is not None
+            assert answer("eth_getLogs", {"fromBlock": "0x0", "toBlock": "0x5"})["result"] == []
+        kept = [path for path in states_folder(CHAINS[2], tmp_path).rglob("*") if path.is_file()]
+        assert 0 < len(kept) <= CHAINS[2].states
+    finally:
+        node.end()
 
 
 def test_reused_pid_is_left_alone(tmp_path: Path) -> None:

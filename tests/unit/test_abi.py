@@ -8,7 +8,16 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.chain.abi import AbiError, abi_of, decode_result, describe_revert, encode, function, topic
+from keeper.chain.abi import (
+    AbiError,
+    abi_of,
+    decode_result,
+    describe_revert,
+    encode,
+    encode_creation,
+    function,
+    topic,
+)
 
 
 def _revert(signature: str, types: list[str], values: list[object]) -> bytes:
@@ -73,3 +82,17 @@ def test_what_is_not_known_is_named() -> None:
         function("MarginLens", "nothing")
     with pytest.raises(AbiError, match="no event Nothing"):
         topic("Nothing")
+
+
+def test_a_constructors_structs_are_read_by_field() -> None:
+    """Whatever their order in the mapping; nested in a list as well."""
+    remote = {"token": b"\2" * 32, "messenger": b"\1" * 32}
+    before = ["0x" + "01" * 20, "0x" + "02" * 20, "0x" + "03" * 20, [7]]
+    creation = encode_creation("DevnetTokenMessenger", [*before, [remote]])
+    assert creation == encode_creation("DevnetTokenMessenger", [*before, [(b"\1" * 32, b"\2" * 32)]])
+    assert creation.endswith(b"\1" * 32 + b"\2" * 32)
+    assert not encode_creation("NativeBlockHistory", []).endswith(bytes(32))
+    with pytest.raises(AbiError, match=r"no code of Nothing: `make setup` makes it"):
+        encode_creation("Nothing", [])
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        encode_creation("NativeBlockHistory", [1])
