@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from keeper.state.actions import Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, Address, owner_of
@@ -75,7 +75,7 @@ def order_digest(deployment: Deployment, chain_id: int, order: Order) -> bytes:
 
 def permit_for(
     deployment: Deployment,
-    action: Withdraw | Reserve | Takeover | Trade | Move,
+    action: Action,
     nonce: int,
     deadline: int,
     orders: tuple[Order, ...] = (),

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from eth_account import Account
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from keeper.state.signer import Signer
 
 from .abi import Revert, describe_revert
 from .rpc import Rpc, RpcError, understood
@@ -75,6 +79,24 @@ class Receipt:
     logs: tuple[Any, ...]
 
 
+def sign_transaction(signer: Signer, chain_id: int, nonce: int, to: bytes, data: bytes, gas: int, fee: Fee) -> bytes:
+    """A transaction of type 2, as it is sent. It moves none of the chain's coin."""
+    fields: dict[str, Any] = {
+        "type": 2,
+        "chainId": chain_id,
+        "nonce": nonce,
+        "to": to,
+        "value": 0,
+        "data": data,
+        "gas": gas,
+        "maxFeePerGas": fee.most,
+        "maxPriorityFeePerGas": fee.tip,
+    }
+    signature = signer.sign(bytes(TypedTransaction.from_dict(fields).hash()))
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+    return bytes(TypedTransaction.from_dict({**fields, "v": signature[64] - 27, "r": r, "s": s}).encode())
+
+
 @dataclass(slots=True)
 class _Attempt:
     """One transaction in all its versions; `hashes` are of those that the provider may hold."""
@@ -94,20 +116,17 @@ class Sender:
     fee per gas ever offered, wei.
     """
 
-    def __init__(self, rpc: Rpc, chain_id: int, key: bytes, max_fee: int = 500 * 10**9, in_flight: int = 1) -> None:
+    def __init__(self, rpc: Rpc, chain_id: int, signer: Signer, max_fee: int = 500 * 10**9, in_flight: int = 1) -> None:
         self._rpc = rpc
         self._chain_id = chain_id
-        self._account = Account.from_key(key)
+        self._signer = signer
+        self.address = to_checksum_address(signer.address)
         self._max_fee = max_fee
         self._counted_at = "latest" if in_flight == 1 else "pending"
         self._offered: dict[int, Fee] = {}
         """The most that was offered under each nonce that is not known to be mined."""
         self._slots = asyncio.Semaphore(in_flight)
         self._lane = asyncio.Lock()
-
-    @property
-    def address(self) -> str:
-        return str(self._account.address)
 
     async def fee_per_gas(self) -> int:
         """What a transaction pays per gas in the next block, about: base fee and tip, wei.
@@ -185,21 +204,9 @@ class Sender:
             RpcError: it is refused for good, and none of its hashes was ever taken.
         """
         for _ in range(_RAISES):
-            signed = self._account.sign_transaction(
-                {
-                    "type": 2,
-                    "chainId": self._chain_id,
-                    "nonce": one.nonce,
-                    "to": one.to,
-                    "value": 0,
-                    "data": one.data,
-                    "gas": one.gas,
-                    "maxFeePerGas": fee.most,
-                    "maxPriorityFeePerGas": fee.tip,
-                }
-            )
+            raw = sign_transaction(self._signer, self._chain_id, one.nonce, one.to, one.data, one.gas, fee)
             try:
-                await self._rpc.call("eth_sendRawTransaction", ["0x" + bytes(signed.raw_transaction).hex()])
+                await self._rpc.call("eth_sendRawTransaction", ["0x" + raw.hex()])
             except RpcError as error:
                 meaning = meaning_of(error.message)
                 if meaning in (Meaning.NOT_RAISED, Meaning.FEE_TOO_LOW):
@@ -211,7 +218,7 @@ class Sender:
                     if one.hashes:  # an earlier one of these is known, or mined: its receipt will tell
                         return fee
                     raise
-            one.hashes.append("0x" + bytes(signed.hash).hex())
+            one.hashes.append("0x" + keccak(raw).hex())
             self._offered[one.nonce] = fee
             return fee
         raise TransactionStuck(f"chain {self._chain_id}: nonce {one.nonce} is not taken at {fee.most} wei per gas")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from keeper.cli import account, demo, devnet, margin, netting, run, simulate, status
+from keeper.cli import account, acts, demo, devnet, margin, netting, run, simulate, status, trade
 from keeper.cli.output import Failure
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("account")(account.account)
 app.command("netting")(netting.netting)
+acts.register(app)
+app.command("trade")(trade.trade)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.add_typer(devnet.app, name="devnet")

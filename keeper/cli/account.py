@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -49,12 +50,25 @@ def render(console: Console, answer: dict[str, Any]) -> None:
             parts += [f"{_name(asset)} {int(size) / 1e18:+g}" for asset, size in held["positions"].items()]
             parts += [f"{b['symbol']} {int(b['amount']) / 10 ** b['decimals']:g}" for b in held["balances"].values()]
             console.print(f"  chain {held['chain']}: " + ", ".join(parts))
+            for line in _reservations(held):
+                console.print("    " + line, soft_wrap=True)
     if answer["live"] is None:
         console.print("\nwhat is live is unknown here: no attestor answers this node")
         return
     console.print(f"\n{len(answer['live'])} live permits and legs; free nonce {answer['freeNonce']}")
     for entry in answer["live"]:
         console.print(f"  {entry['description']}", soft_wrap=True)
+
+
+def _reservations(held: dict[str, Any]) -> list[str]:
+    """One line for each integrator: what it may claim until when, and what it can claim no more."""
+    lines = []
+    for name, said in (("reservations", "reserved for"), ("lapsedReservations", "lapsed, for")):
+        for integrator, entry in held[name].items():
+            amount, cash = int(entry["amount"]) / 1e18, int(entry["cashPart"]) / 1e18
+            ends = datetime.fromtimestamp(entry["until"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            lines.append(f"{said} {integrator}: {amount:,.2f} USD, cash part {cash:,.2f}, until {ends} UTC")
+    return lines
 
 
 def _name(asset: str) -> str:

@@ -30,6 +30,7 @@ from keeper.state.batch import ChainCut, LiquidationLeaf, SettlementLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AccountId, Address, owner_of
 from keeper.state.live import LegItem, LiveItem, PermitItem
+from keeper.state.signer import Signer
 from keeper.state.wire import to_json
 from keeper.state.world import World
 from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journal, NonceConflict, PriceConflict
@@ -38,7 +39,6 @@ from .batches import BatchBook, UnknownBatch, legs_of
 from .leg_desk import LegDesk
 from .observer import Observer
 from .refusal import CATCH_UP_SECONDS, HEAD_TOLERANCE_SECONDS, Refused
-from .signer import Signer
 from .told import check_told
 from .view import ChainsView, NotReady
 

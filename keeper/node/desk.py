@@ -15,6 +15,7 @@ import structlog
 from keeper.attest.messages import PermitProposal
 from keeper.attest.requests import permit_digest
 from keeper.attest.signatures import join_signatures
+from keeper.attest.signing import granted
 from keeper.state.ids import Address, owner_of
 from keeper.state.live import LiveItem, PermitItem
 from keeper.state.problem import Problem
@@ -22,7 +23,6 @@ from keeper.state.wire import to_json
 
 from .attestor import Attestor
 from .peers import NO_QUORUM, PeerRefused, Peers, PeerUnavailable, is_verdict, live_items, signed_by
-from .permits import quorum_of
 from .refusal import Refused
 
 log = structlog.get_logger()
@@ -185,7 +185,7 @@ class PermitDesk:
 def _is_signed(attestor: Attestor, item: PermitItem, answer: dict[str, Any]) -> bool:
     """Whether the proposer's answer has what it says, and not only the right status."""
     try:
-        quorum_of(attestor.deployment, item, answer)
+        granted(attestor.deployment, item, answer)
     except ValueError:
         return False
     return True

@@ -17,6 +17,7 @@ import structlog
 from keeper.attest.batch import BatchContent
 from keeper.attest.codec import to_abi
 from keeper.attest.live import is_live
+from keeper.attest.signing import SignedPermit
 from keeper.chain.abi import encode
 from keeper.chain.rpc import RpcError, RpcUnavailable
 from keeper.chain.transactions import Receipt, Sender, TransactionError, TransactionReverted
@@ -32,7 +33,7 @@ from .batches import BatchBook, UnknownBatch
 from .inventory import Inventory
 from .latency import Latencies
 from .peers import PeerUnavailable
-from .permits import Declined, Granted, PermitClient
+from .permits import Declined, PermitClient
 from .view import ChainsView
 
 log = structlog.get_logger()
@@ -114,7 +115,7 @@ class Liquidator:
     last_refusal: dict[str, Any] | None = None
     _moments: dict[int, object] = field(default_factory=dict)
     _bids: dict[LegKey, asyncio.Task[bool]] = field(default_factory=dict)
-    _granted: dict[LegKey, Granted] = field(default_factory=dict)
+    _granted: dict[LegKey, SignedPermit] = field(default_factory=dict)
     """Permits not used yet: the same bid again needs no other."""
     _live: list[tuple[PermitItem, LegItem]] = field(default_factory=list)
     _back_off: dict[LegKey, _BackOff] = field(default_factory=dict)
@@ -267,7 +268,7 @@ class Liquidator:
             return True
         return False
 
-    async def _permit(self, leg: LiquidationLeaf, request: PermitItem) -> Granted:
+    async def _permit(self, leg: LiquidationLeaf, request: PermitItem) -> SignedPermit:
         left = self._granted.get(_key(leg))
         if left is not None and left.item.key == request.key:
             return left
@@ -280,7 +281,7 @@ class Liquidator:
         self._granted[_key(leg)] = granted
         return granted
 
-    async def _execute(self, content: BatchContent, leg: LiquidationLeaf, granted: Granted) -> Receipt:
+    async def _execute(self, content: BatchContent, leg: LiquidationLeaf, granted: SignedPermit) -> Receipt:
         action = granted.item.action
         assert isinstance(action, Takeover)
         arguments = (to_abi(leg), content.leg_tree.proof(leg), self.account, action.size, *granted.calldata)

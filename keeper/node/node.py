@@ -13,6 +13,7 @@ import structlog
 
 from keeper.attest.live import is_live
 from keeper.attest.signatures import QuorumError
+from keeper.attest.signing import LocalSigner
 from keeper.chain.cctp import Iris
 from keeper.chain.transactions import Sender
 from keeper.clearing.cycles import with_pending
@@ -37,7 +38,6 @@ from .preflight import model_of, parameters_of
 from .proposer import Proposer
 from .relayer import Relayer
 from .settler import Settler
-from .signer import LocalSigner
 from .view import ChainsView
 
 log = structlog.get_logger()
@@ -125,8 +125,8 @@ class Node:
         return with_pending(self.view.final_world(), self.journal.entries(), self.listing)
 
     def _senders(self, key: KeySource, max_fee_gwei: float, in_flight: int = 1) -> dict[int, Sender]:
-        secret, max_fee = key.load(), int(max_fee_gwei * 10**9)
-        return {c: Sender(rpc, c, secret, max_fee, in_flight) for c, rpc in self.view.rpcs.items()}
+        signer, max_fee = LocalSigner(key.load()), int(max_fee_gwei * 10**9)
+        return {c: Sender(rpc, c, signer, max_fee, in_flight) for c, rpc in self.view.rpcs.items()}
 
     async def __aenter__(self) -> Node:
         return self

@@ -14,8 +14,8 @@ from keeper.attest.batch import BatchContent, batch_digest, with_roots
 from keeper.attest.messages import BatchProposal, PermitProposal, QuorumBatch
 from keeper.attest.requests import permit_digest
 from keeper.attest.signatures import join_signatures
+from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.devnet.chains import ATTESTORS, account
-from keeper.devnet.wallet import Signed
 from keeper.margin.listing import Listing
 from keeper.margin.parameter_file import default_parameters
 from keeper.margin.xpm import Xpm
@@ -25,11 +25,11 @@ from keeper.node.config import NodeConfig
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner, Signer
 from keeper.node.view import ChainsView
 from keeper.state.deployment import Deployment
 from keeper.state.ids import Address
 from keeper.state.live import LiveItem, PermitItem
+from keeper.state.signer import Signer
 from keeper.store.journal import Journal
 
 
@@ -134,7 +134,7 @@ class Panel:
 
     async def permit(
         self, item: PermitItem, listed: Sequence[LiveItem] = (), signers: Sequence[Attestor] | None = None
-    ) -> tuple[Signed | None, list[Refused]]:
+    ) -> tuple[SignedPermit | None, list[Refused]]:
         """Have a request judged by the given attestors (all by default), the first as proposer, with this list."""
         first, *rest = signers or self.attestors
         refusals: list[Refused] = []
@@ -151,7 +151,7 @@ class Panel:
                 signatures[attestor.signer.address] = answer
         if len(signatures) < self.deployment.threshold:
             return None, refusals
-        return Signed(item, join_signatures(permit_digest(self.deployment, item), signatures)), refusals
+        return SignedPermit(item, join_signatures(permit_digest(self.deployment, item), signatures)), refusals
 
     def _named(self, address: Address) -> Attestor:
         return next(attestor for attestor in self.attestors if attestor.signer.address == address)

@@ -19,9 +19,10 @@ import pytest_asyncio
 from keeper import schema
 from keeper.attest.codec import to_abi, to_tuple
 from keeper.chain.rpc import Rpc
+from keeper.client import Refused
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.reader import ChainReader
-from keeper.devnet.wallet import PermitRefused, Wallet, trade
+from keeper.devnet.wallet import Wallet, trade
 from keeper.state.actions import Move, Reserve, Withdraw
 from keeper.state.batch import UNIT, MarginLeaf
 from keeper.state.ids import ZERO32, AccountId, AssetId, perpetual
@@ -70,7 +71,7 @@ async def _has_margin(wallet: Wallet) -> bool:
     path = f"/v1/accounts/0x{wallet.account().hex()}/proof?chain="
     try:
         proofs = [await wallet.get(path + str(chain_id)) for chain_id in (A, B, C)]
-    except PermitRefused:
+    except Refused:
         return False
     return all(int(proof["leaf"]["equity"]) == 1_000 * UNIT for proof in proofs)
 
@@ -204,7 +205,7 @@ async def test_a_refusal_says_what_was_free_what_was_asked_and_what_else_is_live
     assert integrator is not None
     until = await owner.head_time(C) + 600
     held = await owner.request(C, Reserve(owner.account(), integrator, 900 * UNIT, 0, until))
-    with pytest.raises(PermitRefused) as refused:
+    with pytest.raises(Refused) as refused:
         await owner.request(B, Reserve(owner.account(), integrator, 200 * UNIT, 0, until))
     answer = refused.value.problem.to_json()
     assert answer["code"] == "insufficient_free_margin"
@@ -213,7 +214,7 @@ async def test_a_refusal_says_what_was_free_what_was_asked_and_what_else_is_live
     assert answer["details"]["equity"] == str(1_000 * UNIT)
     assert len(answer["details"]["live"]) == 1
     assert "900" in answer["details"]["live"][0]
-    await owner.reserve(held)  # and the first one holds
+    await owner.use(held)  # and the first one holds
 
 
 @pytest.mark.asyncio
@@ -224,12 +225,12 @@ async def test_one_nonce_is_one_permit_within_its_time(owner: Wallet, cluster: C
     first = await owner.submit(item)
     again = await owner.submit(item, cluster.attestors[1].url)
     assert first.item == again.item
-    await owner.withdraw(again)
+    await owner.use(again)
     # Seen by the chain's head, or by the journal.
-    with pytest.raises(PermitRefused, match=r"nonce_used|nonce_conflict"):
+    with pytest.raises(Refused, match=r"nonce_used|nonce_conflict"):
         await owner.submit(owner.signed_request(A, action, item.permit.deadline + 1, item.permit.nonce))
     for seconds in (-5, 10_000):
-        with pytest.raises(PermitRefused) as refused:
+        with pytest.raises(Refused) as refused:
             await owner.submit(owner.signed_request(A, action, await owner.head_time(A) + seconds))
         assert refused.value.code == "deadline"
 
@@ -292,24 +293,24 @@ def test_interrupted_a_node_ends_at_once_and_well(cluster: Cluster) -> None:
 
 @pytest.mark.asyncio
 async def test_cash_and_positions_move_to_an_isolated_account_and_count_there(
-    owner: Wallet, devnet: Devnet, cluster: Cluster
+    owner: Wallet, devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]
 ) -> None:
     """By permits judged for both accounts, executed on chain; what is not free may not leave."""
     eth = perpetual("ETH")
     isolated = owner.account(1)
-    await owner.move(await owner.request(A, Move(owner.account(), isolated, ZERO32, 400 * UNIT)))
+    await owner.use(await owner.request(A, Move(owner.account(), isolated, ZERO32, 400 * UNIT)))
     await _eventually(lambda: _has(owner, isolated, 400))
-    with pytest.raises(PermitRefused) as refused:
+    with pytest.raises(Refused) as refused:
         await owner.request(A, Move(owner.account(), isolated, ZERO32, 601 * UNIT))
     assert refused.value.code == "insufficient_free_margin"
     async with AsyncExitStack() as open_:
-        maker = Wallet(next(_USERS), devnet.deployment, owner._rpcs, cluster.keeper.url)
+        maker = Wallet(next(_USERS), devnet.deployment, rpcs, cluster.keeper.url)
         open_.push_async_callback(maker.aclose)
         await maker.deposit(A, "USDC", 1_000 * USDC)
         await _eventually(lambda: _in_batch(maker, 1_000))
         await trade(maker, owner, A, eth, UNIT // 10, 3_000 * UNIT)
     await _eventually(lambda: _holds(owner, owner.account(), eth, UNIT // 10))
-    await owner.move(await owner.request(A, Move(owner.account(), isolated, eth, UNIT // 10)))
+    await owner.use(await owner.request(A, Move(owner.account(), isolated, eth, UNIT // 10)))
     await _eventually(lambda: _holds(owner, isolated, eth, UNIT // 10))
     (entry,) = (await owner.get(f"/v1/accounts/0x{isolated.hex()}"))["marginAccounts"]
     # 0.1 ETH at 3,000: 45 of scenarios and 8.4 of the notional; paid for at its mark.
@@ -322,7 +323,7 @@ async def _in_batch(wallet: Wallet, usd: int) -> bool:
     """A quorum knows the account with this equity on A, not this node alone."""
     try:
         proof = await wallet.get(f"/v1/accounts/0x{wallet.account().hex()}/proof?chain={A}")
-    except PermitRefused:
+    except Refused:
         return False
     return int(proof["leaf"]["equity"]) == usd * UNIT
 
@@ -339,7 +340,7 @@ async def _holds(wallet: Wallet, account: AccountId, asset: AssetId, size: int) 
 async def _margins(wallet: Wallet, account: AccountId) -> list[dict[str, Any]]:
     try:
         return list((await wallet.get(f"/v1/accounts/0x{account.hex()}"))["marginAccounts"])
-    except PermitRefused:
+    except Refused:
         return []
 
 
@@ -357,7 +358,7 @@ async def test_with_a_chain_late_nothing_is_permitted_and_the_node_says_which(
     try:
         reasons = await asyncio.to_thread(_until, cluster, lambda answers: all(map(_names_c, answers.values())))
         assert all(f"chain C ({C}): head is" in " ".join(lines) for lines in reasons.values())
-        with pytest.raises(PermitRefused) as refused:
+        with pytest.raises(Refused) as refused:
             await owner.request(A, Withdraw(owner.account(), token, USDC, owner.address))
         assert refused.value.code == "chain_late"
         assert f"chain C ({C})" in str(refused.value)
@@ -369,7 +370,7 @@ async def test_with_a_chain_late_nothing_is_permitted_and_the_node_says_which(
     finally:
         await asyncio.to_thread(devnet.call, C, "evm_setIntervalMining", [1])
     await asyncio.to_thread(_until_ready, cluster)
-    await owner.withdraw(await owner.request(A, Withdraw(owner.account(), token, USDC, owner.address)))
+    await owner.use(await owner.request(A, Withdraw(owner.account(), token, USDC, owner.address)))
 
 
 def _names_c(reasons: list[str]) -> bool:

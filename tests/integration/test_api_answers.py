@@ -18,8 +18,9 @@ from keeper import schema
 from keeper.attest.codec import keccak
 from keeper.attest.requests import permit_for, request_digest
 from keeper.chain.rpc import Rpc
+from keeper.client import Refused
 from keeper.devnet.cluster import Cluster
-from keeper.devnet.wallet import PermitRefused, Wallet
+from keeper.devnet.wallet import Wallet
 from keeper.state.actions import Reserve, Withdraw
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
@@ -57,7 +58,7 @@ async def owner(devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]) -> Async
             path = f"/v1/accounts/0x{wallet.account().hex()}/proof?chain="
             try:
                 proofs = [await wallet.get(path + str(chain_id)) for chain_id in (A, B, C)]
-            except PermitRefused:
+            except Refused:
                 return False
             return all(int(proof["leaf"]["equity"]) == 1_000 * UNIT for proof in proofs)
 
@@ -190,7 +191,7 @@ async def test_reservations_that_lapsed_stand_apart(owner: Wallet, devnet: Devne
     assert integrator is not None
     key = "0x" + integrator.hex()
     until = await owner.head_time(B) + 6
-    await owner.reserve(await owner.request(B, Reserve(owner.account(), integrator, 7 * UNIT, 0, until)))
+    await owner.use(await owner.request(B, Reserve(owner.account(), integrator, 7 * UNIT, 0, until)))
 
     async def holdings() -> Any:
         (entry,) = (await owner.get(f"/v1/accounts/0x{owner.account().hex()}"))["marginAccounts"]

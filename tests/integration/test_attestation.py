@@ -17,9 +17,8 @@ import pytest
 import pytest_asyncio
 
 from keeper.attest.codec import cut_hash, to_abi
-from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc
-from keeper.chain.transactions import TransactionReverted
+from keeper.client import Reverted
 from keeper.devnet.wallet import Wallet
 from keeper.node.refusal import Refused
 from keeper.state.actions import Reserve, Takeover, Withdraw
@@ -255,7 +254,7 @@ async def test_sequence_01_an_executed_permit_that_is_reorganised_still_counts(
     item = owner.signed_request(A, action, now + 120)
     signed, refusals = await panel.permit(item)
     assert signed is not None, refusals
-    await owner.withdraw(signed)
+    await owner.use(signed)
     await panel.look_until(owner.last_block, A, final=False)
     assert panel.attestors[0].live((owner.account(),)) == [item]
 
@@ -267,9 +266,9 @@ async def test_sequence_01_an_executed_permit_that_is_reorganised_still_counts(
     second, refusals = await panel.permit(again, listed=(item,))
     assert second is None
     assert refusals[0].code in ("insufficient_free_margin", "net_cash")
-    await owner.withdraw(signed)  # the first one still executes, once
-    with pytest.raises(TransactionReverted, match="NonceAlreadyUsed"):
-        await owner.withdraw(signed)
+    await owner.use(signed)  # the first one still executes, once
+    with pytest.raises(Reverted, match="NonceAlreadyUsed"):
+        await owner.use(signed)
 
 
 async def test_a_posted_batch_that_is_reorganised_is_posted_again(panel: Panel, devnet: Devnet, owner: Wallet) -> None:
@@ -278,7 +277,7 @@ async def test_a_posted_batch_that_is_reorganised_is_posted_again(panel: Panel, 
     content = quorum.content
     arguments = (to_abi(content.batch), [to_abi(entry) for entry in content.cut], quorum.signatures)
     verifier = devnet.deployment.chains[A].contracts.verifier
-    await owner.send(A, "postBatch", verifier, encode("MarginVerifier", "postBatch", arguments))
+    await owner.send(A, "MarginVerifier", verifier, "postBatch", *arguments)
     await panel.look_until(owner.last_block, A, final=False)
     follower = panel.attestors[0].view.followers[A]
     assert follower.head.posted_epoch == content.batch.epoch
@@ -290,7 +289,7 @@ async def test_a_posted_batch_that_is_reorganised_is_posted_again(panel: Panel, 
             await panel.look()
 
     assert follower.head.posted_epoch < content.batch.epoch
-    await owner.send(A, "postBatch", verifier, encode("MarginVerifier", "postBatch", arguments))
+    await owner.send(A, "MarginVerifier", verifier, "postBatch", *arguments)
     await panel.look_until(owner.last_block, A, final=False)
     assert follower.head.posted_epoch == content.batch.epoch
 
@@ -300,7 +299,7 @@ async def test_cm13_what_is_executed_for_one_is_listed_for_who_is_behind(panel: 
     await _funded(panel, owner)
     signed, refusals = await panel.permit(await _reserve(panel, owner, 100))
     assert signed is not None, refusals
-    await owner.reserve(signed)
+    await owner.use(signed)
     ahead, behind = panel.attestors[0], panel.attestors[-1]
     async with asyncio.timeout(30):
         while ahead.live((owner.account(),)):

@@ -12,9 +12,10 @@ import pytest_asyncio
 
 from keeper.attest.requests import clearance_for
 from keeper.chain.rpc import Rpc
+from keeper.client import Refused
 from keeper.devnet.cluster import Cluster
 from keeper.devnet.reader import ChainReader
-from keeper.devnet.wallet import PermitRefused, Wallet
+from keeper.devnet.wallet import Wallet
 from keeper.state.actions import Reserve
 from keeper.state.batch import UNIT
 from keeper.state.ids import Address
@@ -57,9 +58,9 @@ async def defaulted(owner: Wallet, lender: Address, reader: ChainReader) -> None
             try:
                 signed = await owner.request(C, Reserve(owner.account(), lender, LOAN, 0, until))
                 break
-            except PermitRefused:
+            except Refused:
                 await asyncio.sleep(0.5)
-        await owner.reserve(signed)
+        await owner.use(signed)
         await owner.lender(C, "borrow", LOAN)
         due = await reader.call("DevnetLender", lender, "dueOf", [owner.account()])
         while await owner.head_time(C) <= due:  # noqa: ASYNC110  a chain tells nobody
@@ -104,7 +105,7 @@ async def test_cm15_collateral_alone_pays_no_claim(
     action = Reserve(owner.account(), lender, LOAN, LOAN, 0)
     async with asyncio.timeout(60):
         while True:  # the claim must be final first
-            with pytest.raises(PermitRefused) as refused:
+            with pytest.raises(Refused) as refused:
                 await owner.submit(clearance_for(devnet.deployment, C, action, deadline))
             if refused.value.code != "nothing_owed":
                 break

@@ -17,8 +17,10 @@ from keeper.attest.batch import BatchContent, batch_digest, with_roots
 from keeper.attest.codec import to_abi
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import join_signatures
-from keeper.chain.abi import encode
+from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.chain.rpc import Rpc
+from keeper.client import AsyncClient
+from keeper.client import Refused as ClientRefused
 from keeper.devnet.chains import account
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
@@ -26,8 +28,7 @@ from keeper.node.config import KeySource, LiquidateSection, NodeConfig
 from keeper.node.liquidator import Liquidator
 from keeper.node.node import Node
 from keeper.node.peers import Peers
-from keeper.node.permits import Declined, Granted, PermitClient
-from keeper.node.signer import LocalSigner
+from keeper.node.permits import Declined, PermitClient
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Deployment
 from keeper.state.ids import AssetId, token_id
@@ -55,7 +56,7 @@ class PanelPermits(PermitClient):
         self._panel = panel
         self._together = together
 
-    async def ask(self, item: PermitItem) -> Granted:
+    async def ask(self, item: PermitItem) -> SignedPermit:
         await self._panel.look()
         known: dict[object, LiveItem] = {
             other.key: other for attestor in self._panel.attestors for other in attestor.live(item.accounts)
@@ -65,7 +66,7 @@ class PanelPermits(PermitClient):
             raise Declined(refusals[0].problem)
         if self._together is not None:
             await self._together.wait()
-        return Granted(signed.item, signed.signatures)
+        return signed
 
 
 @pytest_asyncio.fixture
@@ -136,7 +137,7 @@ async def list_leg(panel: Panel, poster: Wallet, leg: Callable[[BatchContent], L
     posting = (to_abi(content.batch), [to_abi(c) for c in content.cut], signatures)
     listed = content.legs[0]
     verifier = panel.deployment.chains[listed.chain_id].contracts.verifier
-    await poster.send(listed.chain_id, "postBatch", verifier, encode("MarginVerifier", "postBatch", posting))
+    await poster.send(listed.chain_id, "MarginVerifier", verifier, "postBatch", *posting)
     return listed
 
 
@@ -250,7 +251,7 @@ async def test_what_is_to_stay_stays_and_a_pool_that_pays_too_little_gets_nothin
     chain = devnet.deployment.chains[C]
     taker, weth, usdc = wallets(), chain.collateral[0].address, chain.settlement.address
     await taker.deposit(C, "WETH", 3 * ETHER)
-    await taker.send(C, "mint", usdc, encode("DevnetToken", "mint", [taker.address, 500 * USDC]))
+    await taker.send(C, "DevnetToken", usdc, "mint", taker.address, 500 * USDC)
     await panel.look_until(taker.last_block, C)
     await panel.quorum_batch()
     terms = {"keep": {"WETH": 2.0}, "float_usd": 300.0}
@@ -342,3 +343,45 @@ async def _until_tried(liquidator: Liquidator) -> None:
         while not liquidator.taken and not liquidator.missed:
             await looked(liquidator)
             await asyncio.sleep(0.05)
+
+
+# --- by the client ----------------------------------------------------------------------------------------------------
+
+
+class PanelClient(AsyncClient):
+    """A client whose node is the panel, asked in this process."""
+
+    panel: Panel
+
+    async def ask(self, request: PermitItem, *, node: str | None = None, attempts: int | None = None) -> SignedPermit:
+        signed, refusals = await self.panel.permit(request)
+        assert signed is not None, refusals
+        return signed
+
+    async def batch(self, epoch: int | None = None) -> QuorumBatch:
+        latest = self.panel.attestors[0].batches.latest
+        assert latest is not None
+        assert epoch == latest.content.batch.epoch
+        return latest
+
+
+async def test_cm42_anybody_takes_a_leg_by_the_client(
+    devnet: Devnet, panel: Panel, reader: ChainReader, wallets: Callable[[], Wallet]
+) -> None:
+    chain = devnet.deployment.chains[C]
+    owner, taker = wallets(), wallets()
+    asset = token_id(C, chain.collateral[0].address)
+    await owner.deposit(C, "WETH", 10 * ETHER)
+    await taker.deposit(C, "USDC", 50_000 * USDC)
+    await panel.look_until(taker.last_block, C)
+    await list_leg(panel, owner, ripe(owner, asset, 2 * ETHER, 60 * UNIT))
+    client = PanelClient.from_deployment(devnet.deployment, "http://nobody.invalid", signer=taker.signer)
+    client.panel = panel
+    async with client:
+        done = await client.takeover("C", owner.account(), asset, "1.5")
+        assert done.act == "takeover"
+        with pytest.raises(ClientRefused, match="no_leg"):
+            await client.takeover("C", taker.account(), asset, "1")
+    [entry] = [entry for entry in await reader.take_overs() if entry.account == owner.account()]
+    assert (entry.size, entry.taker) == (15 * ETHER // 10, taker.account())
+    await conserved(reader, asset, [taker])

@@ -11,10 +11,11 @@ import pytest
 from take_overs import conserved, eventually
 
 from keeper.chain.rpc import Rpc
+from keeper.client import Refused
 from keeper.devnet.chains import LIQUIDATORS
 from keeper.devnet.cluster import KEEPER, Cluster
 from keeper.devnet.reader import ChainReader
-from keeper.devnet.wallet import PermitRefused, Wallet, trade
+from keeper.devnet.wallet import Wallet, trade
 from keeper.state.batch import UNIT
 from keeper.state.ids import perpetual
 
@@ -128,7 +129,7 @@ async def _traded(maker: Wallet, taker: Wallet, price: int) -> bool:
     """A trade of one ETH, once the attestors see the deposits."""
     try:
         await trade(maker, taker, B, ETH, UNIT, price)
-    except PermitRefused:
+    except Refused:
         return False
     return True
 

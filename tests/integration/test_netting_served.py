@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 
 from keeper.chain.rpc import Rpc
+from keeper.client import Refused
 from keeper.devnet.cluster import Cluster
-from keeper.devnet.wallet import PermitRefused, Wallet, trade
+from keeper.devnet.wallet import Wallet, trade
 from keeper.state.batch import UNIT
 from keeper.state.ids import perpetual
 
@@ -51,7 +52,7 @@ async def wallets(devnet: Devnet, cluster: Cluster, rpcs: dict[int, Rpc]) -> Asy
 async def _in_batch(wallet: Wallet) -> bool:
     try:
         proofs = [await wallet.get(f"/v1/accounts/0x{wallet.account().hex()}/proof?chain={c}") for c in (A, B)]
-    except PermitRefused:
+    except Refused:
         return False
     return all(int(proof["leaf"]["equity"]) == 10_000 * UNIT for proof in proofs)
 

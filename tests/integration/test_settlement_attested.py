@@ -46,7 +46,7 @@ async def debtor(devnet: Devnet, panel: Panel, rpcs: dict[int, Rpc]) -> AsyncIte
     request = wallet.signed_request(C, Reserve(wallet.account(), lender, OWED, OWED, now + 600), now + 60)
     signed, refusals = await panel.permit(request)
     assert signed is not None, refusals
-    await wallet.reserve(signed)
+    await wallet.use(signed)
     await wallet.lender(C, "borrow", OWED)
     due = await wallet.head_time(C) + 6
     await panel.look_until_time(due + 1, C)

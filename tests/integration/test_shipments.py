@@ -18,7 +18,7 @@ from keeper.attest.signatures import join_signatures
 from keeper.chain.abi import encode
 from keeper.chain.cctp import Attested, CctpError, Iris, IrisUnavailable, Shipment, delivered, shipments
 from keeper.chain.rpc import Rpc
-from keeper.chain.transactions import TransactionReverted
+from keeper.client import Reverted
 from keeper.devnet.cluster import circle, free_ports, wait_alive
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
@@ -160,7 +160,7 @@ async def test_cm30_a_settlement_ships_to_another_vault(
 
     bridge = chains[B].bridge
     assert bridge is not None
-    await owner.send(B, "receiveMessage", bridge, attested.completion)  # anybody may
+    await owner.send_data(B, "receiveMessage", bridge, attested.completion)  # anybody may
     after = {chain: await Books.of(devnet, rpcs, chain) for chain in (A, B)}
     assert after[B].held == before[B].held + 400 * UNIT
     assert after[B].claims == before[B].claims
@@ -169,8 +169,8 @@ async def test_cm30_a_settlement_ships_to_another_vault(
     assert await delivered(rpcs[B], chains[B], burn.nonce)
     assert await iris.attested(0, shipment.tx_hash) == [attested]  # the same again, whenever it is asked
 
-    with pytest.raises(TransactionReverted, match="NonceUsed"):
-        await owner.send(B, "receiveMessage", bridge, attested.completion)
+    with pytest.raises(Reverted, match="NonceUsed"):
+        await owner.send_data(B, "receiveMessage", bridge, attested.completion)
 
 
 @pytest.mark.parametrize("iris", [5], indirect=True)
@@ -199,12 +199,12 @@ async def test_one_transaction_ships_to_two_chains_and_the_fund_pays_the_fees(
         (3, 1_000 * USDC, USDC // 2),
     ]
     assert found[0].burn.nonce != found[1].burn.nonce
-    with pytest.raises(TransactionReverted, match="WrongDomain"):
-        await owner.send(C, "receiveMessage", devnet.deployment.chains[C].bridge or b"", found[0].completion)
+    with pytest.raises(Reverted, match="WrongDomain"):
+        await owner.send_data(C, "receiveMessage", devnet.deployment.chains[C].bridge or b"", found[0].completion)
     for chain_id, attested in ((B, found[0]), (C, found[1])):
         bridge = devnet.deployment.chains[chain_id].bridge
         assert bridge is not None
-        await owner.send(chain_id, "receiveMessage", bridge, attested.completion)
+        await owner.send_data(chain_id, "receiveMessage", bridge, attested.completion)
         after, fee = await Books.of(devnet, rpcs, chain_id), attested.burn.fee * 10**12
         assert after.add_up
         assert after.claims == before[chain_id].claims
@@ -217,11 +217,11 @@ async def test_attestations_wait_for_finality(devnet: Devnet, owner: Wallet, iri
     chain = devnet.deployment.chains[A]
     assert chain.cctp is not None
     token = chain.settlement.address
-    await owner.send(A, "mint", token, encode("DevnetToken", "mint", [owner.address, USDC]))
-    await owner.send(A, "approve", token, encode("DevnetToken", "approve", [chain.cctp.messenger, USDC]))
+    await owner.send(A, "DevnetToken", token, "mint", owner.address, USDC)
+    await owner.send(A, "DevnetToken", token, "approve", chain.cctp.messenger, USDC)
     me = bytes(12) + owner.address
     burn = [USDC, 6, me, token, bytes(32), 0, 2_000]
-    receipt = await owner.send(A, "burn", chain.cctp.messenger, encode("DevnetTokenMessenger", "depositForBurn", burn))
+    receipt = await owner.send(A, "DevnetTokenMessenger", chain.cctp.messenger, "depositForBurn", *burn)
     async with httpx.AsyncClient(base_url=iris.url, trust_env=False) as http:
         answer = (await http.get("/v2/messages/0", params={"transactionHash": receipt.tx_hash})).json()
         assert [entry["status"] for entry in answer["messages"]] == ["pending_confirmations"]
@@ -236,14 +236,14 @@ async def test_attestations_wait_for_finality(devnet: Devnet, owner: Wallet, iri
     assert attested.burn.message_sender == owner.address  # and so no adapter takes it
     bridge = devnet.deployment.chains[B].bridge
     assert bridge is not None
-    with pytest.raises(TransactionReverted, match="ForeignShipment"):
-        await owner.send(B, "receiveMessage", bridge, attested.completion)
+    with pytest.raises(Reverted, match="ForeignShipment"):
+        await owner.send_data(B, "receiveMessage", bridge, attested.completion)
 
 
 async def test_what_iris_does_not_know(devnet: Devnet, owner: Wallet, iris: Iris) -> None:
     assert await iris.attested(0, "0x" + "11" * 32) == []
     assert await iris.attested(99, "0x" + "11" * 32) == []  # no domain of ours
-    receipt = await owner.send(
+    receipt = await owner.send_data(
         A,
         "mint",
         devnet.deployment.chains[A].settlement.address,

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from keeper.attest.signing import LocalSigner
 from keeper.chain import transactions
 from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc, RpcError, RpcUnavailable, provider_name
@@ -35,7 +36,7 @@ async def provider(devnet: Devnet) -> AsyncIterator[CountingProxy]:
 @pytest_asyncio.fixture
 async def sender(provider: CountingProxy) -> AsyncIterator[Sender]:
     rpc = Rpc(provider.url, timeout=10.0)
-    yield Sender(rpc, B, account(next(_USERS)).key)
+    yield Sender(rpc, B, LocalSigner(account(next(_USERS)).key))
     await rpc.aclose()
 
 
@@ -59,7 +60,7 @@ async def test_side_by_side_they_share_a_block_and_a_revert_among_them_takes_no_
     devnet: Devnet, sender: Sender
 ) -> None:
     rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
-    beside = Sender(rpc, B, account(next(_USERS)).key, in_flight=4)
+    beside = Sender(rpc, B, LocalSigner(account(next(_USERS)).key), in_flight=4)
     refused = encode("DevnetToken", "transfer", [sender.address, 10**30])
     calls = [_mint(beside), _mint(beside), refused, _mint(beside), _mint(beside)]
     try:
@@ -91,7 +92,7 @@ async def test_a_revert_is_named_before_anything_is_sent(
 async def test_who_comes_second_to_what_is_pending_sends_nothing(devnet: Devnet, sender: Sender) -> None:
     """CM-42: of two bids for one leg the second costs no gas, once the first is known to the provider."""
     rpc = Rpc(devnet.deployment.chains[B].rpc, timeout=10.0)
-    owner, rival = (Sender(rpc, B, account(next(_USERS)).key) for _ in range(2))
+    owner, rival = (Sender(rpc, B, LocalSigner(account(next(_USERS)).key)) for _ in range(2))
     try:
         await owner.send(_token(devnet), _mint(owner, 100))
         for spender in (sender, rival):
@@ -119,7 +120,7 @@ async def _count(rpc: Rpc, sender: Sender, tag: str) -> int:
 
 async def test_a_key_without_money_says_so(devnet: Devnet, provider: CountingProxy) -> None:
     rpc = Rpc(provider.url, timeout=10.0)
-    poor = Sender(rpc, B, b"\7" * 32)
+    poor = Sender(rpc, B, LocalSigner(b"\7" * 32))
     with pytest.raises(RpcError, match=r"(?i)insufficient funds"):
         await poor.send(_token(devnet), _mint(poor))
     await rpc.aclose()

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from keeper.chain.abi import encode
 from keeper.chain.rpc import Rpc, RpcError
-from keeper.chain.transactions import TransactionReverted
 from keeper.chain.uniswap import approval, pool_price, quote, sale
+from keeper.client import Reverted
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
 from keeper.state.deployment import ChainDeployment
@@ -38,8 +38,8 @@ async def seller(devnet: Devnet) -> AsyncIterator[Wallet]:
     assert chain.swapper is not None
     devnet.arbitrage([C])
     weth = chain.collateral[0].address
-    await wallet.send(C, "mint", weth, encode("DevnetToken", "mint", [wallet.address, 1_000 * ETHER]))
-    await wallet.send(C, "approve", weth, approval(chain.swapper, 1_000 * ETHER))
+    await wallet.send(C, "DevnetToken", weth, "mint", wallet.address, 1_000 * ETHER)
+    await wallet.send_data(C, "approve", weth, approval(chain.swapper, 1_000 * ETHER))
     yield wallet
     await wallet.aclose()
     await rpc.aclose()
@@ -70,7 +70,7 @@ async def test_one_ether_sells_at_about_the_market_price(devnet: Devnet, seller:
     # The fee is five basis points, and one in five thousand moves the price by two: half of it is paid on average.
     assert quoted.amount_out * 10**12 == pytest.approx(market * (1 - 0.0005) * (1 - 0.0002), rel=1e-6)
     data = sale(weth, ETHER, quoted.least(10), seller.address, int(time.time()) + 60)
-    receipt = await seller.send(C, "sell", swapper, data)
+    receipt = await seller.send_data(C, "sell", swapper, data)
     assert await _usdc(chain, rpc, seller.address) == quoted.amount_out  # to the unit, as nobody came between
     after = await pool_price(rpc, swapper, chain.collateral[0], chain.settlement)
     assert after == pytest.approx(market * (1 - 0.0004), rel=1e-5)
@@ -83,18 +83,18 @@ async def test_large_sales_move_the_price(devnet: Devnet, seller: Wallet, rpc: R
     assert large.amount_out / 500 == pytest.approx(small.amount_out / (1 + 0.1), rel=1e-3)  # x·y = k
     assert large.sqrt_price_after != small.sqrt_price_after
     data = sale(weth, 500 * ETHER, small.amount_out * 495, seller.address, int(time.time()) + 60)
-    with pytest.raises(TransactionReverted, match=rf"TooLittleReceived\(amountOut={large.amount_out}, least="):
-        await seller.send(C, "sell", swapper, data)
+    with pytest.raises(Reverted, match=rf"TooLittleReceived\(amountOut={large.amount_out}, least="):
+        await seller.send_data(C, "sell", swapper, data)
     assert await _usdc(chain, rpc, seller.address) == 0
 
 
 async def test_a_late_sale_and_a_foreign_token_are_refused(devnet: Devnet, seller: Wallet, rpc: Rpc) -> None:
     chain, swapper, weth = _parts(devnet)
-    with pytest.raises(TransactionReverted, match=r"SaleExpired\(deadline=1000000000"):
-        await seller.send(C, "sell", swapper, sale(weth, ETHER, 0, seller.address, 10**9))
+    with pytest.raises(Reverted, match=r"SaleExpired\(deadline=1000000000"):
+        await seller.send_data(C, "sell", swapper, sale(weth, ETHER, 0, seller.address, 10**9))
     wbtc = chain.collateral[1].address
-    with pytest.raises(TransactionReverted, match="UnknownToken"):
-        await seller.send(C, "sell", swapper, sale(wbtc, ETHER, 0, seller.address, int(time.time()) + 60))
+    with pytest.raises(Reverted, match="UnknownToken"):
+        await seller.send_data(C, "sell", swapper, sale(wbtc, ETHER, 0, seller.address, int(time.time()) + 60))
     with pytest.raises(RpcError):
         await quote(rpc, swapper, wbtc, ETHER)
 
@@ -102,11 +102,11 @@ async def test_a_late_sale_and_a_foreign_token_are_refused(devnet: Devnet, selle
 async def test_only_the_devnet_moves_the_price_for_nothing(devnet: Devnet, seller: Wallet) -> None:
     _, swapper, _ = _parts(devnet)
     for method, arguments in (("swapTo", [2**96]), ("provide", [10**18])):
-        with pytest.raises(TransactionReverted, match="NotDeployer"):
-            await seller.send(C, method, swapper, encode("DevnetSwapper", method, arguments))
+        with pytest.raises(Reverted, match="NotDeployer"):
+            await seller.send_data(C, method, swapper, encode("DevnetSwapper", method, arguments))
     for method in ("uniswapV3SwapCallback", "uniswapV3MintCallback"):
-        with pytest.raises(TransactionReverted, match="NotPool"):
-            await seller.send(C, method, swapper, encode("DevnetSwapper", method, [1, 0, b""]))
+        with pytest.raises(Reverted, match="NotPool"):
+            await seller.send_data(C, method, swapper, encode("DevnetSwapper", method, [1, 0, b""]))
 
 
 async def test_a_shock_moves_every_pool(devnet: Devnet) -> None:

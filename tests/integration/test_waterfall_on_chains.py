@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from keeper.attest.codec import to_abi
 from keeper.attest.messages import QuorumBatch
-from keeper.chain.abi import encode
+from keeper.attest.signing import trade_request
 from keeper.chain.rpc import Rpc
-from keeper.chain.transactions import TransactionReverted
 from keeper.clearing.waterfall import rung_of
-from keeper.devnet.wallet import Wallet, match_data, trade_item
+from keeper.client import Proof, Reverted, match_call
+from keeper.devnet.wallet import Wallet
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import FUND, AccountId, perpetual
 from keeper.testing import Panel
@@ -46,7 +46,7 @@ async def _post(wallet: Wallet, chain_id: int, quorum: QuorumBatch) -> None:
     content = quorum.content
     arguments = (to_abi(content.batch), [to_abi(entry) for entry in content.cut], quorum.signatures)
     verifier = wallet.deployment.chains[chain_id].contracts.verifier
-    await wallet.send(chain_id, "postBatch", verifier, encode("MarginVerifier", "postBatch", arguments))
+    await wallet.send(chain_id, "MarginVerifier", verifier, "postBatch", *arguments)
 
 
 async def _buy(panel: Panel, seller: Wallet, buyer: Wallet, chain_id: int, size: int) -> None:
@@ -54,22 +54,32 @@ async def _buy(panel: Panel, seller: Wallet, buyer: Wallet, chain_id: int, size:
     quorum = await panel.quorum_batch()
     await _post(buyer, chain_id, quorum)
     mark = next(leaf for leaf in quorum.content.marks if leaf.asset == ETH)
-    deadline = await buyer.head_time(chain_id) + 60
-    orders = (seller.order(ETH, -size, mark.price, deadline), buyer.order(ETH, size, mark.price, deadline))
-    signatures = (seller.sign_order(chain_id, orders[0]), buyer.sign_order(chain_id, orders[1]))
+    sides = ((seller, -size), (buyer, size))
+    orders = [await party.client.order(chain_id, ETH, each, mark.price, until=60) for party, each in sides]
+    signed_orders = [
+        await party.client.sign_order(chain_id, order) for (party, _), order in zip(sides, orders, strict=True)
+    ]
     await panel.look()
-    item = trade_item(buyer.deployment, chain_id, orders, signatures, -size, mark.price)
+    sold, bought = signed_orders
+    item = trade_request(
+        buyer.deployment,
+        chain_id,
+        (sold.order, bought.order),
+        (sold.signature, bought.signature),
+        -size,
+        mark.price,
+    )
     signed, refusals = await panel.permit(item)
     assert signed is not None, refusals
-    house = buyer.deployment.chains[chain_id].contracts.clearing_house
-    await buyer.send(chain_id, "match", house, match_data(signed, mark, quorum.content.mark_tree.proof(mark)))
+    batch, proof = quorum.content.batch, tuple(quorum.content.mark_tree.proof(mark))
+    await buyer.client.send(match_call(buyer.deployment, signed, Proof(batch.epoch, batch.timestamp, mark, proof)))
 
 
 async def _deleverage(wallet: Wallet, quorum: QuorumBatch, leaf: LiquidationLeaf) -> None:
     await _post(wallet, leaf.chain_id, quorum)
     house = wallet.deployment.chains[leaf.chain_id].contracts.clearing_house
     arguments = (to_abi(leaf), quorum.content.leg_tree.proof(leaf), abs(leaf.close_limit))
-    await wallet.send(leaf.chain_id, "deleverage", house, encode("ClearingHouse", "deleverage", arguments))
+    await wallet.send(leaf.chain_id, "ClearingHouse", house, "deleverage", *arguments)
 
 
 def _held(panel: Panel, chain_id: int, account: AccountId) -> tuple[int, int]:
@@ -91,9 +101,9 @@ async def test_cm_43_the_fund_takes_where_it_can_and_the_other_side_closes_where
     for wallet, chain_id, usdc in ((long_b, B, 1_300), (long_c, C, 1_300), (short_b, B, 20_000), (short_c, C, 20_000)):
         await wallet.deposit(chain_id, "USDC", usdc * USDC)
     token, vault = devnet.deployment.chains[B].settlement.address, devnet.deployment.chains[B].contracts.vault
-    await long_b.send(B, "mint", token, encode("DevnetToken", "mint", [long_b.address, 20_000 * USDC]))
-    await long_b.send(B, "approve", token, encode("DevnetToken", "approve", [vault, 20_000 * USDC]))
-    await long_b.send(B, "deposit", vault, encode("CollateralVault", "deposit", [FUND, token, 20_000 * USDC, []]))
+    await long_b.send(B, "DevnetToken", token, "mint", long_b.address, 20_000 * USDC)
+    await long_b.send(B, "DevnetToken", token, "approve", vault, 20_000 * USDC)
+    await long_b.send(B, "CollateralVault", vault, "deposit", FUND, token, 20_000 * USDC, [])
     for wallet, chain_id in ((long_b, B), (short_b, B), (long_c, C), (short_c, C)):
         await panel.look_until(wallet.last_block, chain_id)
     await _buy(panel, short_b, long_b, B, 2 * UNIT)
@@ -121,7 +131,7 @@ async def test_cm_43_the_fund_takes_where_it_can_and_the_other_side_closes_where
         cash, _ = _held(panel, C, short_c.account())
         await _deleverage(short_c, quorum, by_other)
         await _deleverage(short_b, quorum, by_fund)
-        with pytest.raises(TransactionReverted, match="LegSideMismatch"):
+        with pytest.raises(Reverted, match="LegSideMismatch"):
             await _deleverage(short_c, quorum, by_other)
         await panel.look_until(short_c.last_block, C)
         await panel.look_until(short_b.last_block, B)

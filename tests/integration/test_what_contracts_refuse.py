@@ -166,7 +166,7 @@ async def _scene(devnet: Devnet, panel: Panel, rpcs: dict[int, Rpc]) -> Scene:
         await wallet.deposit(C, "USDC", 100_000 * USDC, sub_account=1)
     house = devnet.deployment.chains[C].contracts.clearing_house
     cancelled, used = 77, 78
-    await maker.send(C, "cancel", house, encode("ClearingHouse", "cancelOrder", [maker.account(), cancelled]))
+    await maker.send(C, "ClearingHouse", house, "cancelOrder", maker.account(), cancelled)
     await panel.look_until(maker.last_block, C)
     spent = maker.signed_request(
         C, Withdraw(maker.account(), devnet.deployment.chains[C].settlement.address, USDC, maker.address),
@@ -174,13 +174,13 @@ async def _scene(devnet: Devnet, panel: Panel, rpcs: dict[int, Rpc]) -> Scene:
     )  # fmt: skip
     signed, refusals = await panel.permit(spent)
     assert signed is not None, refusals
-    await maker.withdraw(signed)
+    await maker.use(signed)
     await panel.look_until(maker.last_block, C)
     quorum = await panel.quorum_batch()
     content = quorum.content
     posting = (to_abi(content.batch), [to_abi(entry) for entry in content.cut], quorum.signatures)
     verifier = devnet.deployment.chains[C].contracts.verifier
-    await taker.send(C, "postBatch", verifier, encode("MarginVerifier", "postBatch", posting))
+    await taker.send(C, "MarginVerifier", verifier, "postBatch", *posting)
     await panel.look_until(taker.last_block, C, final=False)
     marks = {mark.asset: (to_abi(mark), content.mark_tree.proof(mark)) for mark in content.marks}
     now = await maker.head_time(C)

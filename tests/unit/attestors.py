@@ -15,13 +15,13 @@ from worlds import DEPLOYMENT, LISTING, MODEL, PARAMETERS, Chains, marks, usd
 
 from keeper.attest.codec import keccak
 from keeper.attest.messages import BatchDraft, BatchProposal, PermitProposal, QuorumBatch
+from keeper.attest.signing import LocalSigner
 from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.peers import PeerRefused, Peers, PeerUnavailable
 from keeper.node.preview import refused_legs
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.ids import AccountId, Address
 from keeper.state.live import LiveItem

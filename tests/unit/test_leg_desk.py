@@ -33,6 +33,7 @@ from worlds import (
 from keeper.attest.batch import BatchContent, batch_digest, reports_at, with_roots
 from keeper.attest.codec import keccak
 from keeper.attest.messages import QuorumBatch
+from keeper.attest.signing import LocalSigner
 from keeper.clearing.collateral import floors, short_accounts, short_since
 from keeper.clearing.waterfall import rung_of
 from keeper.margin.report import AccountReport
@@ -43,7 +44,6 @@ from keeper.node.leg_desk import LegDesk
 from keeper.node.peers import Peers
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.batch import LiquidationLeaf
 from keeper.state.ids import FUND, token_id

@@ -15,10 +15,10 @@ from keeper.attest.codec import keccak
 from keeper.attest.messages import PermitProposal
 from keeper.attest.requests import permit_digest, permit_for, request_digest
 from keeper.attest.signatures import sign_digest
+from keeper.attest.signing import LocalSigner
 from keeper.node.desk import PermitDesk
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.batch import LiquidationLeaf
 from keeper.state.ids import AccountId, Address, account_id

@@ -17,13 +17,13 @@ from worlds import ETH, NOW, OTHER, OWNER, A, Chains
 from keeper.attest.batch import batch_digest, build_batch, reports_at
 from keeper.attest.codec import keccak
 from keeper.attest.messages import BatchProposal
+from keeper.attest.signing import LocalSigner
 from keeper.market.inputs import marks_of
 from keeper.node.peers import Peers, PeerUnavailable
 from keeper.node.permits import Declined, PermitClient
 from keeper.node.preview import refused_legs
 from keeper.node.proposer import Proposer
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.state.actions import Takeover
 from keeper.state.ids import account_id
 

@@ -12,9 +12,9 @@ from worlds import NOW, USDC, A, Chains
 from keeper.attest.codec import keccak
 from keeper.attest.requests import permit_digest, permit_for, request_digest
 from keeper.attest.signatures import recover, sign_digest
+from keeper.attest.signing import LocalSigner
 from keeper.node.desk import PermitDesk
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.ids import Address, account_id
 from keeper.state.live import PermitItem

@@ -13,7 +13,7 @@ from worlds import NOW, WETH, A, Chains
 from keeper.attest.codec import keccak
 from keeper.attest.requests import permit_for, request_digest
 from keeper.attest.signatures import sign_digest
-from keeper.node.signer import LocalSigner
+from keeper.attest.signing import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.ids import FUND, Address, account_id
 from keeper.state.live import PermitItem

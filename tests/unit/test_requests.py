@@ -46,6 +46,7 @@ from keeper.attest.codec import keccak, struct_hash
 from keeper.attest.permits import MOST_ASSETS, Context, Grant, judge
 from keeper.attest.requests import RequestError, check_item, order_digest, permit_for, request_digest
 from keeper.attest.signatures import sign_digest
+from keeper.attest.signing import LocalSigner
 from keeper.margin.listing import Listing
 from keeper.margin.xpm import Xpm
 from keeper.market.marks import Marks
@@ -53,7 +54,6 @@ from keeper.node.attestor import Attestor
 from keeper.node.batches import BatchBook
 from keeper.node.config import NodeConfig
 from keeper.node.refusal import Refused
-from keeper.node.signer import LocalSigner
 from keeper.node.view import ChainsView
 from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.ids import AccountId, Address, account_id, perpetual

@@ -49,10 +49,10 @@ from keeper.attest.batch import batch_digest, build_batch, margin_leaves, report
 from keeper.attest.codec import keccak
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.requests import RequestError, check_item, permit_for, request_digest
+from keeper.attest.signing import LocalSigner
 from keeper.margin.listing import Listing
 from keeper.margin.portfolio import portfolio
 from keeper.node.batches import BatchBook
-from keeper.node.signer import LocalSigner
 from keeper.state.actions import Withdraw
 from keeper.state.batch import ChainCut, LiquidationLeaf
 from keeper.state.deployment import Token

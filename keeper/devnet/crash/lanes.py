@@ -8,17 +8,17 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eth_account import Account
-
+from keeper.attest.signing import LocalSigner
 from keeper.chain.rpc import Rpc
+from keeper.chain.transactions import Fee, sign_transaction
 from keeper.devnet.processes import DevnetError
 
 _AT_ONCE = 100
 """Requests in one HTTP request."""
 _POLL_SECONDS = 0.25
 _MINED_SECONDS = 60.0
-_FEE = 100 * 10**9
-"""Wei per gas: on the devnet the base fee starts at 1 gwei and full blocks raise it by an eighth."""
+_FEE = Fee(100 * 10**9, 10**9)
+"""On the devnet the base fee starts at 1 gwei and full blocks raise it by an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Lane:
     def __init__(self, rpc: Rpc, chain_id: int, key: bytes) -> None:
         self._rpc = rpc
         self._chain_id = chain_id
-        self._account = Account.from_key(key)
+        self._signer = LocalSigner(key)
         self._nonce: int | None = None
         self._lane = asyncio.Lock()
 
@@ -52,7 +52,8 @@ class Lane:
 
     async def _submit(self, calls: Sequence[Call]) -> list[str]:
         if self._nonce is None:
-            self._nonce = int(await self._rpc.call("eth_getTransactionCount", [self._account.address, "latest"]), 16)
+            address = "0x" + self._signer.address.hex()
+            self._nonce = int(await self._rpc.call("eth_getTransactionCount", [address, "latest"]), 16)
         signed = [self._signed(call, self._nonce + number) for number, call in enumerate(calls)]
         hashes: list[str] = []
         for first in range(0, len(signed), _AT_ONCE):
@@ -62,20 +63,8 @@ class Lane:
         return hashes
 
     def _signed(self, call: Call, nonce: int) -> str:
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self._chain_id,
-                "nonce": nonce,
-                "to": call.to,
-                "value": 0,
-                "data": call.data,
-                "gas": call.gas,
-                "maxFeePerGas": _FEE,
-                "maxPriorityFeePerGas": 10**9,
-            }
-        )
-        return "0x" + bytes(signed.raw_transaction).hex()
+        raw = sign_transaction(self._signer, self._chain_id, nonce, call.to, call.data, call.gas, _FEE)
+        return "0x" + raw.hex()
 
 
 async def mined(rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, Any]]:

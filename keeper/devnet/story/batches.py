@@ -11,8 +11,8 @@ from keeper.attest.batch import BatchContent, batch_domain
 from keeper.attest.codec import cut_hash, digest, keccak, to_abi
 from keeper.attest.messages import QuorumBatch
 from keeper.attest.signatures import sign_digest
-from keeper.chain.abi import Revert, encode
-from keeper.chain.transactions import Sender, TransactionReverted
+from keeper.chain.abi import Revert
+from keeper.client import Call, Reverted
 from keeper.devnet.chains import ATTESTORS, THRESHOLD, account
 from keeper.devnet.narrator import expect
 from keeper.state.batch import ChainCut, MarginBatch
@@ -28,16 +28,15 @@ _FUTURE_SECONDS = 120
 async def bad_batches(stage: Stage) -> None:
     """e: the control is accepted everywhere, each defect is refused everywhere, by its own name."""
     async with stage.tell.step("e", "Bad batches are refused on all three chains, each by its own error"):
-        senders = {chain: stage["owner"].senders[chain] for chain in (A, B, C)}
         found: dict[str, dict[str, str]] = {}
         wanted: dict[str, dict[str, str]] = {}
         for case, (error, build) in _cases(stage).items():
-            wanted[case] = {stage.name(chain): error for chain in senders}
+            wanted[case] = {stage.name(chain): error for chain in (A, B, C)}
             found[case] = {}
-            for chain, sender in senders.items():
+            for chain in (A, B, C):
                 # Fresh each time: a chain must not refuse a case because its blocks went on meanwhile.
                 posting = build(await _newest(stage), await stage.readers[chain].held_epoch())
-                found[case][stage.name(chain)] = (await _refusal(stage, sender, chain, posting)).name
+                found[case][stage.name(chain)] = (await _refusal(stage, chain, posting)).name
         expect(found == wanted, str(wanted), found)
         for case, errors in found.items():
             names = " ".join(sorted(set(errors.values())))
@@ -121,11 +120,12 @@ def _cases(stage: Stage) -> dict[str, tuple[str, Callable[[BatchContent, int], P
     }
 
 
-async def _refusal(stage: Stage, sender: Sender, chain: int, posting: Posting) -> Revert:
+async def _refusal(stage: Stage, chain: int, posting: Posting) -> Revert:
     batch, cut, signatures = posting
-    data = encode("MarginVerifier", "postBatch", [to_abi(batch), [to_abi(entry) for entry in cut], signatures])
+    arguments = (to_abi(batch), [to_abi(entry) for entry in cut], signatures)
+    verifier = stage.deployment.chains[chain].contracts.verifier
     try:
-        await sender.simulate(stage.deployment.chains[chain].contracts.verifier, data)
-    except TransactionReverted as reverted:
+        await stage["owner"].client.simulate(Call(chain, "MarginVerifier", verifier, "postBatch", arguments))
+    except Reverted as reverted:
         return reverted.revert
     return Revert("Accepted", {})

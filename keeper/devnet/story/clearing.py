@@ -81,7 +81,7 @@ async def claims(stage: Stage) -> None:
         assert lender is not None
         token = stage.deployment.chains[C].settlement
         until = await owner.head_time(C) + 600
-        await owner.reserve(await owner.request(C, Reserve(owner.account(), lender, _LOAN, _LOAN, until)))
+        await owner.use(await owner.request(C, Reserve(owner.account(), lender, _LOAN, _LOAN, until)))
         await owner.lender(C, "borrow", _LOAN)
         due = int(await stage.readers[C].call("DevnetLender", lender, "dueOf", [owner.account()]))
         await stage.until("the loan is due", lambda: owner.head_time(C), 30, lambda time: time > due)
@@ -172,8 +172,8 @@ async def _margin(stage: Stage, account: Any) -> float:
 
 async def _mark(stage: Stage, asset: AssetId) -> int:
     """The newest mark that chain B holds, to the cent."""
-    proof = await stage["hedger"].get(f"/v1/marks/0x{asset.hex()}/proof?chain={B}")
-    return int(proof["leaf"]["price"]) // 10**16 * 10**16
+    proof = await stage["hedger"].client.mark_proof(asset, chain=B)
+    return proof.leaf.price // 10**16 * 10**16
 
 
 async def _prices(stage: Stage, *assets: AssetId) -> list[tuple[bool, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from keeper.client import Refused
 from keeper.devnet.narrator import expect
 from keeper.devnet.reader import usd
-from keeper.devnet.wallet import PermitRefused, together, trade
+from keeper.devnet.wallet import together, trade
 from keeper.state.actions import Reserve
 from keeper.state.batch import UNIT
 from keeper.state.ids import Address
@@ -131,12 +132,12 @@ async def reservation(stage: Stage) -> None:
 
         stage.tell.doing("reserving on C")
         until = await owner.head_time(C) + _RESERVED_SECONDS
-        await owner.reserve(await owner.request(C, _reserve(stage, C, until)))
+        await owner.use(await owner.request(C, _reserve(stage, C, until)))
         held = await stage.readers[C].reserved(account, _lender(stage, C))
         expect(held == _RESERVED, "4,000 USD reserved on C", usd(held))
         try:
             await owner.request(B, _reserve(stage, B, until))
-        except PermitRefused as refused:
+        except Refused as refused:
             problem = refused.problem
         else:
             expect(False, "the same margin refused on B", "a permit")

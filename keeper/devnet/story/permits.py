@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from keeper.chain.abi import Revert
-from keeper.chain.transactions import TransactionReverted
+from keeper.client import Refused, Reverted, SignedPermit, withdraw_call
 from keeper.devnet.narrator import expect
-from keeper.devnet.wallet import PermitRefused, Signed
 from keeper.state.actions import Reserve, Withdraw
 from keeper.state.batch import UNIT
 
@@ -61,24 +60,20 @@ async def race(stage: Stage) -> None:
 async def _round(stage: Stage, sub_account: int, first: str, second: str) -> dict[str, Any]:
     racer = stage["racer"]
 
-    async def ask(chain: int, node: str) -> Signed | PermitRefused:
+    async def ask(chain: int, node: str) -> SignedPermit | Refused:
         integrator = stage.deployment.chains[chain].integrator
         assert integrator is not None
         until = await racer.head_time(chain) + 600
         try:
-            return await racer.request(
-                chain,
-                Reserve(racer.account(sub_account), integrator, _ASKED, 0, until),
-                seconds=_RACE_SECONDS,
-                node=node,
-            )
-        except PermitRefused as refused:
+            action = Reserve(racer.account(sub_account), integrator, _ASKED, 0, until)
+            return await racer.submit(await racer.client.request(chain, action, deadline=_RACE_SECONDS), node)
+        except Refused as refused:
             return refused
 
     answers = await asyncio.gather(ask(B, first), ask(C, second))
     return {
-        "signed": sum(isinstance(answer, Signed) for answer in answers),
-        "refused": [answer.problem.to_json() for answer in answers if isinstance(answer, PermitRefused)],
+        "signed": sum(isinstance(answer, SignedPermit) for answer in answers),
+        "refused": [answer.problem.to_json() for answer in answers if isinstance(answer, Refused)],
     }
 
 
@@ -100,7 +95,7 @@ async def _again_free(stage: Stage) -> None:
     assert integrator is not None
     until = await racer.head_time(B) + 600
     signed = await racer.request(B, Reserve(racer.account(), integrator, _ASKED, 0, until))
-    await racer.reserve(signed)
+    await racer.use(signed)
     held = await stage.readers[B].reserved(racer.account(), integrator)
     expect(held == _ASKED, "700 USD reserved once the winners had expired", held / UNIT)
     stage.tell.say(
@@ -122,26 +117,24 @@ async def permits(stage: Stage) -> None:
         signed = await owner.request(A, action)
         short = replace(signed, signatures=signed.signatures[: 2 * 65])
         permit = signed.item.permit
-        longer = replace(signed, item=replace(signed.item, permit=replace(permit, deadline=permit.deadline + 1)))
+        longer = _altered(signed, permit=replace(permit, deadline=permit.deadline + 1))
         found = {
-            "amount altered": await _revert(
-                stage, A, owner.withdraw_data(signed, replace(action, amount=1_001 * USDC))
-            ),
-            "deadline altered": await _revert(stage, A, owner.withdraw_data(longer)),
-            "one signature short": await _revert(stage, A, owner.withdraw_data(short)),
-            "carried to chain B": await _revert(stage, B, owner.withdraw_data(signed)),
+            "amount altered": await _revert(stage, _altered(signed, action=replace(action, amount=1_001 * USDC))),
+            "deadline altered": await _revert(stage, longer),
+            "one signature short": await _revert(stage, short),
+            "carried to chain B": await _revert(stage, _altered(signed, chain_id=B)),
         }
-        await owner.withdraw(signed)
+        await owner.use(signed)
         after = await reader.cash(owner.account())
         expect(before - after == 1_000 * UNIT, "1,000 USDC less on chain A", (before - after) / UNIT)
         stage.tell.say("1,000 USDC withdrawn on A by permit", withdrawn=(before - after) // UNIT)
-        found["replayed"] = await _revert(stage, A, owner.withdraw_data(signed))
+        found["replayed"] = await _revert(stage, signed)
 
         async def past_deadline() -> bool:
             return (await stage.readers[B].head())[1] > expiring.item.permit.deadline
 
         await stage.until("the short permit's deadline has passed", past_deadline, 30)
-        found["expired"] = await _revert(stage, B, owner.withdraw_data(expiring))
+        found["expired"] = await _revert(stage, expiring)
         wanted = {
             "amount altered": "ActionMismatch",
             "deadline altered": "ForeignDigest",
@@ -157,10 +150,16 @@ async def permits(stage: Stage) -> None:
         stage.tell.steps[-1].figures["refusals"] = {case: str(revert) for case, revert in found.items()}
 
 
-async def _revert(stage: Stage, chain: int, data: bytes) -> Revert:
-    """How a withdrawal by the owner reverts on a chain; nothing is sent."""
+def _altered(signed: SignedPermit, **changes: Any) -> SignedPermit:
+    """Another withdrawal under the same signatures."""
+    return replace(signed, item=replace(signed.item, **changes))
+
+
+async def _revert(stage: Stage, permit: SignedPermit) -> Revert:
+    """How a withdrawal by the owner reverts; nothing is sent."""
+    client = stage["owner"].client
     try:
-        await stage["owner"].senders[chain].simulate(stage.deployment.chains[chain].contracts.vault, data)
-    except TransactionReverted as reverted:
+        await client.simulate(withdraw_call(stage.deployment, permit))
+    except Reverted as reverted:
         return reverted.revert
     return Revert("Accepted", {})

@@ -80,16 +80,10 @@ async def _summary(stage: Stage) -> dict[str, Any]:
 async def _check_gas(stage: Stage) -> int:
     """What checking a leaf would cost as a transaction of its own, base fee of a transaction included."""
     owner = stage["owner"]
-    proof = await owner.get(f"/v1/accounts/0x{owner.account().hex()}/proof?chain={A}")
-    leaf = proof["leaf"]
-    fields = (
-        bytes.fromhex(leaf["accountId"][2:]),
-        leaf["chainId"],
-        *(int(leaf[n]) for n in ("equity", "initialMargin", "maintenanceMargin", "escapeLimit")),
-    )
-    arguments = [fields, [bytes.fromhex(node[2:]) for node in proof["proof"]], 3_600, 3_600]
+    proof = await owner.client.proof(chain=A)
+    arguments = [*proof.arguments, 3_600, 3_600]
     call = {
-        "from": owner.senders[A].address,
+        "from": "0x" + owner.address.hex(),
         "to": "0x" + stage.deployment.chains[A].contracts.verifier.hex(),
         "data": "0x" + encode("MarginVerifier", "check", arguments).hex(),
     }
