@@ -70,7 +70,7 @@ def deploy(plan: dict[str, Any], out: Path, signer: Signer | None = None) -> Dep
         raise DevnetError(f"the plan is unusable: {error!r}") from error
     if signer is None and not set(entries) <= {chain.chain_id for chain in chains.CHAINS}:
         raise DevnetError("--account is wanted outside the devnet: the devnet's keys are known to everyone")
-    with httpx.Client(timeout=_CALL_SECONDS) as http:
+    with httpx.Client(timeout=_CALL_SECONDS, trust_env=False) as http:
         sites = [_Site(http, chain_id, entry["rpc"], by) for chain_id, entry in entries.items()]
         results = _carry_out(deployment, entries, sites)
     complete = merged(replace(deployment, chains=results), out)
