@@ -30,7 +30,7 @@ from .launch import deployments_file
 from .layout import NODES, RecordedNode, write_nodes
 from .processes import DevnetError, start_time
 
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 _END_SECONDS = 5.0
 
 KEEPER = "keeper"
@@ -102,7 +102,7 @@ class Cluster:
         of their own, `liquidator-2` and so on, each with its key of `LIQUIDATORS`.
 
         Raises:
-            DevnetError: a node ended or did not answer within 30 s; the message has the end of its log.
+            DevnetError: a node ended or did not answer within two minutes; the message has the end of its log.
         """
         if not 1 <= liquidators <= len(LIQUIDATORS):
             raise DevnetError(f"{liquidators} liquidators: 1 to {len(LIQUIDATORS)} have keys")
