@@ -33,6 +33,8 @@ _LEAST_BUMP = 1.1
 _RAISES = 12
 """How often one submission is raised where the node wants more: from 1 gwei beyond 10, or to what it names."""
 _POLL_SECONDS = 0.1
+_UNKNOWN_SECONDS = 5.0
+"""How long a receipt may be missing once the account's count has passed the nonce: a busy node counts first."""
 
 
 class TransactionError(Exception):
@@ -106,6 +108,8 @@ class _Attempt:
     nonce: int
     gas: int
     hashes: list[str] = field(default_factory=list)
+    passed: float = 0.0
+    """When the account's count was first seen beyond the nonce, on the monotonic clock."""
 
 
 class Sender:
@@ -236,7 +240,7 @@ class Sender:
         Raises:
             NonceTaken: another transaction of this key was mined under the nonce, so none of these can be.
         """
-        limit, taken = time.monotonic() + _REPLACE_SECONDS, False
+        limit = time.monotonic() + _REPLACE_SECONDS
         while time.monotonic() < limit:
             count, *receipts = await self._rpc.batch(
                 [
@@ -247,11 +251,10 @@ class Sender:
             for receipt in receipts:
                 if receipt is not None:
                     return dict(receipt)
-            if taken:  # seen twice: a block may come between the two questions of one batch
-                raise NonceTaken(
-                    f"chain {self._chain_id}: another transaction of {self.address} took nonce {one.nonce}"
-                )
-            taken = int(count, 16) > one.nonce
+            if int(count, 16) > one.nonce:
+                one.passed = one.passed or time.monotonic()
+                if time.monotonic() - one.passed > _UNKNOWN_SECONDS:
+                    raise NonceTaken(f"chain {self._chain_id}: another transaction of this key took nonce {one.nonce}")
             await asyncio.sleep(_POLL_SECONDS)
         return None
 

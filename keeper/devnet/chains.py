@@ -18,7 +18,7 @@ SALT = 0
 
 MNEMONIC = "test test test test test test test test test test test junk"
 """Anvil's own, known to everyone: these keys are for the devnet and nothing else."""
-ACCOUNTS = 100
+ACCOUNTS = 160
 """How many accounts of the mnemonic hold the chains' native coin."""
 
 DEPLOYER = 0

@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.asyncio, pytest.mark.timeout(240)]
 C = 31_337_003
 ETHER = 10**18
 USDC = 10**6
-_USERS = iter(range(63, 72))
+_USERS = iter(range(140, 156))
 
 
 class PanelPermits(PermitClient):

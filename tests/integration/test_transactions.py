@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.devnet, pytest.mark.asyncio]
 
 B = 31_337_002
-_USERS = iter(range(63, 90))
+_USERS = iter(range(110, 140))
 
 
 @pytest_asyncio.fixture

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keeper.devnet import Devnet
 
 C = 31_337_003
-MAKER, TAKER = 91, 92
+MAKER, TAKER = 100, 101
 USDC = 10**6
 ETH, BTC = perpetual("ETH"), perpetual("BTC")
 ROOT = Path(__file__).parents[2]
