@@ -7,12 +7,21 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from keeper.cli.figures import table, units, usd
 from keeper.cli.output import Failure, ask, default_node, print_json
 from keeper.cli.status import JsonOption, NodeOption, StateOption
 from keeper.devnet.launch import FOLDER
-from keeper.state.ids import AccountId, AssetId, IdError, parse_account_id, parse_instrument
+from keeper.margin.names import name_of
+from keeper.state.ids import AccountId, AssetId, IdError, parse_account_id
+
+_FIGURES = (
+    ("equity", "equity"),
+    ("initialMargin", "initial margin"),
+    ("maintenanceMargin", "maintenance margin"),
+    ("free", "free"),
+    ("reserved", "reserved"),
+)
 
 
 def account(
@@ -37,18 +46,18 @@ def account(
 
 
 def render(console: Console, answer: dict[str, Any]) -> None:
-    console.print(f"account {answer['accountId']}, owner {answer['owner']}, sub-account {answer['subAccount']}")
+    console.print(f"account {answer['accountId']}")
+    console.print(f"owner {answer['owner']}, sub-account {answer['subAccount']}")
     for entry in answer["marginAccounts"]:
-        usd = entry["usd"]
         console.print(f"\n[bold]chains {', '.join(map(str, entry['chains']))}[/]: {entry['status']}")
-        table = Table("equity", "initial margin", "maintenance margin", "free", "reserved", box=None)
-        names = ("equity", "initialMargin", "maintenanceMargin", "free", "reserved")
-        table.add_row(*(f"{usd[name]:,.2f}" for name in names))
-        console.print(table)
+        figures = table("", "USD")
+        for name, said in _FIGURES:
+            figures.add_row(said, usd(entry["usd"][name]))
+        console.print(figures)
         for held in entry["holdings"]:
-            parts = [f"cash {int(held['cash']) / 1e18:,.2f}"]
-            parts += [f"{_name(asset)} {int(size) / 1e18:+g}" for asset, size in held["positions"].items()]
-            parts += [f"{b['symbol']} {int(b['amount']) / 10 ** b['decimals']:g}" for b in held["balances"].values()]
+            parts = [f"cash {usd(int(held['cash']) / 1e18)} USD"]
+            parts += [f"{_name(asset)} {units(int(size), sign='+')}" for asset, size in held["positions"].items()]
+            parts += [f"{b['symbol']} {units(int(b['amount']), b['decimals'])}" for b in held["balances"].values()]
             console.print(f"  chain {held['chain']}: " + ", ".join(parts))
             for line in _reservations(held):
                 console.print("    " + line, soft_wrap=True)
@@ -73,7 +82,6 @@ def _reservations(held: dict[str, Any]) -> list[str]:
 
 def _name(asset: str) -> str:
     try:
-        instrument = parse_instrument(AssetId(bytes.fromhex(asset[2:])))
+        return name_of(AssetId(bytes.fromhex(asset[2:])))
     except IdError:
         return asset
-    return f"{instrument.underlying} {instrument.kind.name.lower()}"

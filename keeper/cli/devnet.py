@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from keeper.cli.crash import crash
-from keeper.cli.output import Failure, print_json
+from keeper.cli.figures import price, table
+from keeper.cli.output import Failure, default_node, print_json
 from keeper.cli.status import JsonOption, StateOption
 from keeper.devnet import FOLDER, Devnet, DevnetError, down
 from keeper.devnet.chains import DevnetChain, chain_named
 from keeper.state.deployment import DeploymentError
+from keeper.state.exact import InexactError, literal, scaled
+from keeper.state.ids import IdError, address
 
 app = typer.Typer(help="Three local chains with everything deployed.", no_args_is_help=True)
 app.command("crash")(crash)
@@ -61,13 +63,13 @@ def status(state: StateOption = FOLDER, json: JsonOption = False) -> None:
     if json:
         print_json(answer)
         return
-    table = Table("chain", "id", "state", "block", "url", "pid", box=None)
+    found = table("chain", "id", "state", "block", "url", "pid", texts=6)
     for chain in answer["chains"]:
         block = "-" if chain["number"] is None else str(chain["number"])
-        table.add_row(chain["name"], str(chain["chainId"]), chain["state"], block, chain["url"], str(chain["pid"]))
+        found.add_row(chain["name"], str(chain["chainId"]), chain["state"], block, chain["url"], str(chain["pid"]))
     console = Console(highlight=False)
-    console.print(table)
-    console.print("feeds: " + ", ".join(f"{name} {price / 1e8:,.2f}" for name, price in answer["prices"].items()))
+    console.print(found)
+    console.print("feeds: " + ", ".join(f"{name} {price(value / 1e8)} USD" for name, value in answer["prices"].items()))
     console.print(f"deployments: {answer['deployments']}", soft_wrap=True)
 
 
@@ -83,7 +85,39 @@ def shock(
     """
     with _failures():
         before, after = Devnet.load(state).shock(asset.upper(), percent)
-    typer.echo(f"{asset.upper()} {before / 1e8:,.2f} -> {after / 1e8:,.2f} on every chain")
+    typer.echo(f"{asset.upper()} {price(before / 1e8)} -> {price(after / 1e8)} USD on every chain")
+
+
+@app.command("mint")
+def mint(
+    chain: ChainArgument,
+    token: Annotated[str, typer.Argument(help="USDC, WETH or WBTC.")],
+    amount: Annotated[str, typer.Argument(help="Whole tokens, with decimals: 1000.5")],
+    to: Annotated[str, typer.Argument(help="Whose wallet gets them: an address.")],
+    state: StateOption = FOLDER,
+) -> None:
+    """Give a wallet tokens: on the devnet anybody may mint.
+
+    Example: keeper devnet mint A USDC 1000 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955
+    """
+    with _failures():
+        found, devnet = chain_named(chain), Devnet.load(state)
+        deployed = devnet.deployment.chains[found.chain_id]
+        tokens = {each.symbol: each for each in (deployed.settlement, *deployed.collateral)}
+        if token.upper() not in tokens:
+            raise Failure(f"token: one of {', '.join(tokens)} wanted, got {token}")
+        known = tokens[token.upper()]
+        devnet.mint(found.chain_id, known.symbol, address(to), scaled(literal(amount), known.decimals, 2**128))
+    typer.echo(f"{amount} {known.symbol} on chain {found.name} are 0x{address(to).hex()}'s")
+
+
+@app.command("url")
+def url(state: StateOption = FOLDER) -> None:
+    """Print the URL of the node that serves people, for curl and for clients.
+
+    Example: keeper devnet url
+    """
+    typer.echo(default_node(state))
 
 
 @app.command("halt")
@@ -158,5 +192,5 @@ def _prices(devnet: Devnet, chain: DevnetChain) -> dict[str, int]:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (DevnetError, DeploymentError, LookupError) as error:
+    except (DevnetError, DeploymentError, LookupError, IdError, InexactError) as error:
         raise Failure(str(error)) from error

@@ -175,7 +175,7 @@ def models(json: JsonOption = False) -> None:
         table.add_row(f"[bold]{each.name}[/]", each.summary, each.book, each.signs)
     console.print(table)
     for name, parameters in shipped.items():
-        console.print(f"parameters shipped for {name}: 0x{parameters.hash().hex()}", soft_wrap=True)
+        console.print(f"hash of the parameters shipped for {name}:\n  0x{parameters.hash().hex()}")
 
 
 @app.command()

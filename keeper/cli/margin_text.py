@@ -6,23 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .figures import price, table, usd, whole
+
 _BARS = " ▁▂▃▄▅▆▇█"
 VOLS = (("vol up", ", vol up"), ("flat", ""), ("vol down", ", vol down"))
-_BINS = 48
+_BINS = 64
 
 
 def report(console: Console, figures: dict[str, Any]) -> None:
     """One evaluation: its plain figures, then what is made of lists."""
-    table = Table(box=None, show_header=False)
+    found = Table("", "USD", box=None)
+    for column in found.columns:
+        column.overflow = "fold"
     for name, value in figures.items():
         if isinstance(value, float | int) and not isinstance(value, bool):
-            table.add_row(name.replace("_", " "), f"{value:,.6f}")
+            plain = not value or 1e-3 <= abs(value) < 1e15
+            found.add_row(name.replace("_", " "), f"{value:,.6f}" if plain else f"{value!r}")
         elif isinstance(value, str):
-            table.add_row(name.replace("_", " "), value)
-    console.print(table)
+            found.add_row(name.replace("_", " "), escape(value))
+    console.print(found)
     if "terms" in figures:
         terms(console, figures["terms"])
     _warnings(console, figures.get("warnings", []))
@@ -31,13 +37,13 @@ def report(console: Console, figures: dict[str, Any]) -> None:
 def explanation(console: Console, told: dict[str, Any]) -> None:
     equity = told["equity"]
     console.print(
-        f"[bold]{told['status'].replace('_', ' ')}[/]: equity {equity['total']:,.2f}, initial margin "
-        f"{told['initialMargin']:,.2f}, maintenance margin {told['maintenanceMargin']:,.2f}, "
-        f"free {told['free']:,.2f} USD"
+        f"[bold]{told['status'].replace('_', ' ')}[/]: equity {usd(equity['total'])}, initial margin "
+        f"{usd(told['initialMargin'])}, maintenance margin {usd(told['maintenanceMargin'])}, "
+        f"free {usd(told['free'])} USD"
     )
     console.print(
-        f"equity is cash {equity['cash']:,.2f}, mark to market {equity['markToMarket']:,.2f}, collateral after "
-        f"haircuts {equity['collateral']:,.2f}; reservations take {told['reserved']:,.2f} of margin"
+        f"equity is cash {usd(equity['cash'])}, mark to market {usd(equity['markToMarket'])}, collateral after "
+        f"haircuts {usd(equity['collateral'])}; reservations take {usd(told['reserved'])} of margin"
     )
     terms(console, told["terms"])
     for name in told["liquidationPrices"]:
@@ -50,40 +56,33 @@ def explanation(console: Console, told: dict[str, Any]) -> None:
 
 
 def terms(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = Table("requirement", "set by", "profit or loss", "initial", "maintenance", box=None, title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    found = table("requirement, USD", "set by", "profit or loss", "initial", "maintenance", texts=2)
     for row in sorted(rows, key=lambda row: -row["initial"]):
-        figures = (f"{row[name]:,.2f}" for name in ("pnl", "initial", "maintenance"))
-        table.add_row(row["term"], row["scenario"], *figures)
+        figures = (usd(row[name]) for name in ("pnl", "initial", "maintenance"))
+        found.add_row(escape(row["term"]), escape(row["scenario"]), *figures)
     console.print()
-    console.print(table)
+    console.print(found)
 
 
 def heat_map(console: Console, underlying: str, scenarios: list[dict[str, Any]]) -> None:
-    """The grid of one underlying: moves across, vols down, losses red; a list where a model has no grid."""
+    """The grid of one underlying: moves down, vols across, losses red; a list where a model has no grid."""
     cells = {row["move"]: row["pnl"] for row in scenarios if row["block"] == underlying}
     if not any(cells.values()):
         return
     most = max(abs(value) for value in cells.values()) or 1.0
     moves, tails = grid_of(cells)
+    console.print()
+    console.print(f"{underlying}: profit and loss, USD", highlight=False)
     if not moves:
-        console.print()
-        console.print(f"{underlying}: profit and loss, USD")
         for name, value in cells.items():
             console.print(Text(f"{name:>28} ").append_text(_cell(value, most)))
         return
-    table = Table(
-        "", *moves, box=None, padding=(0, 0), title=f"{underlying}: profit and loss, USD", title_justify="left"
-    )
-    for said, suffix in VOLS:
-        table.add_row(said + " ", *(_cell(cells[move + suffix], most) for move in moves))
-    console.print()
-    console.print(table)
-    row = Text("tails: ")
+    grid = table("spot", *(said for said, _ in VOLS))
+    for move in moves:
+        grid.add_row(move, *(_cell(cells[move + suffix], most) for _, suffix in VOLS))
+    console.print(grid)
     for name in tails:
-        row.append(name.removesuffix(", vol up") + " ").append_text(_cell(cells[name], most)).append("  ")
-    console.print(row)
+        console.print(Text(f"tail {name.removesuffix(', vol up'):>16} ").append_text(_cell(cells[name], most)))
 
 
 def grid_of(cells: Mapping[str, float]) -> tuple[list[str], list[str]]:
@@ -102,12 +101,13 @@ def distribution(console: Console, scenarios: list[dict[str, Any]]) -> None:
             continue
         counts, low, width = bins(values, _BINS)
         tail = values[max(0, int(len(values) * 0.025) - 1)]
-        bars = Text(f"{said} {values[0]:>12,.0f} ")
+        bars = Text("  ")
         for i, count in enumerate(counts):
             height = _BARS[min(8, -(-count * 8 // max(counts)))]
             bars.append(height, style="red" if low + i * width <= tail else "green")
         console.print()
-        console.print(bars.append(f" {values[-1]:,.0f}"))
+        console.print(f"{said}, from {whole(values[0])} to {whole(values[-1])} USD", highlight=False)
+        console.print(bars)
 
 
 def bins(values: list[float], count: int) -> tuple[list[int], float, float]:
@@ -120,9 +120,7 @@ def bins(values: list[float], count: int) -> tuple[list[int], float, float]:
 
 
 def comparison(console: Console, before: dict[str, Any], after: dict[str, Any]) -> None:
-    table = Table("", "before", "after", "change", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    found = table("USD", "before", "after", "change")
     for name, said in (
         ("equity", "equity"),
         ("initialMargin", "initial margin"),
@@ -130,23 +128,21 @@ def comparison(console: Console, before: dict[str, Any], after: dict[str, Any]) 
         ("free", "free"),
     ):
         one, other = before[name], after[name]
-        table.add_row(said, f"{one:,.2f}", f"{other:,.2f}", f"{other - one:+,.2f}")
-    table.add_row("status", before["status"].replace("_", " "), after["status"].replace("_", " "), "")
-    console.print(table)
+        found.add_row(said, usd(one), usd(other), usd(other - one, "+"))
+    found.add_row("status", before["status"].replace("_", " "), after["status"].replace("_", " "), "")
+    console.print(found)
 
 
 def measures(console: Console, found: dict[str, Any]) -> None:
-    table = Table("accounts", "seconds", "accounts/s", "peak memory", box=None)
-    for column in table.columns:
-        column.justify = "right"
+    measured = table("accounts", "seconds", "accounts/s", "peak memory", texts=0)
     for row in found["scaling"]:
-        table.add_row(
+        measured.add_row(
             f"{row['accounts']:,}",
             f"{row['seconds']:.3f}",
             f"{row['accounts_per_second']:,.0f}",
             f"{row['peak_memory_bytes'] / 2**20:,.0f} MiB",
         )
-    console.print(table)
+    console.print(measured)
     limits = found["limits"]
     console.print(
         f"{found['ratio']:.1f} times scipy's {found['scipy_accounts_per_second']:,.0f} accounts/s in this process; "
@@ -167,40 +163,39 @@ def measures(console: Console, found: dict[str, Any]) -> None:
 def _cell(value: float, most: float) -> Text:
     strength = min(1.0, abs(value) / most) ** 0.6
     red, green = (int(60 + 175 * strength), 40) if value < 0 else (30, int(60 + 110 * strength))
-    return Text(f"{value:>9,.0f} ", style=f"white on rgb({red},{green},50)" if value else "dim")
+    return Text(f"{whole(value):>9} ", style=f"white on rgb({red},{green},50)" if value else "dim")
 
 
 def _netting(console: Console, ways: dict[str, dict[str, Any]]) -> None:
-    table = Table("netting", "standing alone", "as one portfolio", "saved", "efficiency", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    ways_table = table("netting, USD", "standing alone", "as one portfolio", "saved", "efficiency")
     for way, found in ways.items():
-        efficiency = f"{found['efficiency']:.2f} ×" if found["efficiency"] else ""
-        figures = (f"{found[name]:,.2f}" for name in ("standaloneSum", "portfolio", "benefit"))
-        table.add_row(f"by {way}", *figures, efficiency)
+        efficiency = f"{usd(found['efficiency'])} ×" if found["efficiency"] else ""
+        figures = (usd(found[name]) for name in ("standaloneSum", "portfolio", "benefit"))
+        ways_table.add_row(f"by {way}", *figures, efficiency)
     console.print()
-    console.print(table)
+    console.print(ways_table)
 
 
 def _prices(console: Console, prices: dict[str, dict[str, Any]]) -> None:
     console.print()
     for name, found in prices.items():
         ends = [
-            f"{way} {found[way]:,.2f} ({found[way] / found['price'] - 1:+.1%})"
+            f"{way} {price(found[way])} ({found[way] / found['price'] - 1:+.1%})"
             for way in ("below", "above")
             if found[way] is not None
         ]
-        console.print(f"{name} at {found['price']:,.2f} is liquidated " + (" and ".join(ends) or "at no price"))
+        said = f"is liquidated {' and '.join(ends)}" if ends else "no price liquidates it"
+        console.print(f"{name} at {price(found['price'])} USD: {said}")
 
 
 def _warnings(console: Console, warnings: list[str]) -> None:
     for line in warnings:
-        console.print(f"[yellow]warning[/]: {line}")
+        console.print(f"[yellow]warning[/]: {escape(line)}")
 
 
 def _cure(console: Console, cure: dict[str, Any]) -> None:
     if not cure["cashToInitialMargin"]:
         return
-    console.print(f"\nback to initial margin: {cure['cashToInitialMargin']:,.2f} USD of cash")
+    console.print(f"\nback to initial margin: {usd(cure['cashToInitialMargin'])} USD of cash")
     for each in cure["closing"][:5]:
-        console.print(f"  or close {each['close']:g} of {each['position']} ({each['share']:.0%})")
+        console.print(f"  or close {each['close']:g} of {escape(each['position'])} ({each['share']:.0%})")

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from keeper.cli.figures import price, table
 from keeper.cli.output import ask, default_node, print_json
 from keeper.devnet.launch import FOLDER
 
@@ -35,11 +36,11 @@ def render(console: Console, answer: dict[str, Any]) -> None:
     ready = "[green]ready[/]" if answer["ready"] else "[red]not ready[/]"
     console.print(f"{answer['name']} ({', '.join(answer['roles'])}): {ready}")
     for reason in answer["reasons"]:
-        console.print(f"  [red]{reason}[/]")
-    table = Table("chain", "final", "head", "posted epoch", "accounts", "requests", box=None)
+        console.print(f"  [red]{escape(reason)}[/]")
+    chains = table("chain", "final", "head", "posted epoch", "accounts", "requests")
     for chain_id, chain in answer["chains"].items():
         final, head = chain.get("final"), chain.get("head")
-        table.add_row(
+        chains.add_row(
             f"{chain['name']} ({chain_id})",
             str(final["number"]) if final else "-",
             str(head["number"]) if head else "-",
@@ -47,10 +48,10 @@ def render(console: Console, answer: dict[str, Any]) -> None:
             str(chain.get("accounts", "-")),
             str(chain["requests"]),
         )
-    console.print(table)
+    console.print(chains)
     batch = answer["batch"]
     if batch:
-        prices = ", ".join(f"{name} {price:,.2f}" for name, price in batch["prices"].items())
+        prices = ", ".join(f"{name} {price(value)} USD" for name, value in batch["prices"].items())
         console.print(
             f"epoch {batch['epoch']}: {batch['signatures']} signatures, {batch['accounts']} leaves, "
             f"{batch['legs']} legs; {prices}"

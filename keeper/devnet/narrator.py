@@ -91,10 +91,7 @@ class Narrator:
 
     def say(self, text: str, **figures: Any) -> None:
         """A line of the story; figures go into the step's JSON."""
-        if self.console.is_terminal or self.console.record:
-            self.console.print(Padding.indent(text, 4), highlight=False)
-        else:
-            self.console.print(f"    {text}", highlight=False, soft_wrap=True)
+        self.console.print(Padding.indent(text, 4), highlight=False)
         self.steps[-1].figures |= figures
 
     @property

@@ -112,7 +112,8 @@ def show_addresses(console: Console, devnet: Devnet, cluster: Cluster) -> None:
     """What one needs to go on by hand: URLs, addresses, devnet keys, and a line to try."""
     console.print("\n[bold]Left running[/] until `keeper devnet down`; try `keeper status`, `keeper account ADDRESS`.")
     for node in (*cluster.nodes.values(), cluster.circle):
-        console.print(f"  {node.name}: {node.url}  ({node.log})", highlight=False, soft_wrap=True)
+        console.print(f"  {node.name}: {node.url}", highlight=False)
+        console.print(f"    {node.log}", highlight=False, soft_wrap=True)
     for chain in devnet.deployment.chains.values():
         console.print(f"  chain {chain.name} ({chain.chain_id}): {chain.rpc}", highlight=False)
     first = next(iter(devnet.deployment.chains.values()))
@@ -120,7 +121,8 @@ def show_addresses(console: Console, devnet: Devnet, cluster: Cluster) -> None:
         console.print(f"  {name}: 0x{getattr(first.contracts, name).hex()} on every chain", highlight=False)
     for index, name in enumerate(Stage.NAMES):
         member = account(FIRST_USER + index)
-        console.print(f"  {name}: 0x{member.address.hex()}  key 0x{member.key.hex()}", highlight=False)
+        console.print(f"  {name}: 0x{member.address.hex()}", highlight=False)
+        console.print(f"    key 0x{member.key.hex()}", highlight=False)
     owner = account(FIRST_USER)
     console.print(
         f"\n  try: node_modules/.bin/cast call 0x{first.contracts.verifier.hex()} "
