@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.timeout(240)]
 
 A, B, C = 31_337_001, 31_337_002, 31_337_003
 USDC = 10**6
-OWNER, INTEGRATOR, MAKER, SYNC = 40, 41, 42, 43
+OWNER, INTEGRATOR, MAKER, SYNC = 106, 107, 108, 109
 
 
 async def provided(client: AsyncClient, chain: str, usd: int) -> bool:

@@ -21,7 +21,7 @@ from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.chain.rpc import Rpc
 from keeper.client import AsyncClient
 from keeper.client import Refused as ClientRefused
-from keeper.devnet.chains import account
+from keeper.devnet.chains import ACCOUNTS, account
 from keeper.devnet.reader import ChainReader
 from keeper.devnet.wallet import Wallet
 from keeper.node.config import KeySource, LiquidateSection, NodeConfig
@@ -122,7 +122,7 @@ async def liquidating(
 
 
 def wallet_key(wallet: Wallet) -> bytes:
-    return next(account(i).key for i in range(72) if account(i).address == wallet.address)
+    return next(account(i).key for i in range(ACCOUNTS) if account(i).address == wallet.address)
 
 
 async def list_leg(panel: Panel, poster: Wallet, leg: Callable[[BatchContent], LiquidationLeaf]) -> LiquidationLeaf:

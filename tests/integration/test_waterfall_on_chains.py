@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.devnet, pytest.mark.asyncio, pytest.mark.timeout(300)]
 B, C = 31_337_002, 31_337_003
 USDC = 10**6
 ETH = perpetual("ETH")
-_USERS = range(7, 11)
+_USERS = range(156, 160)
 
 
 @pytest_asyncio.fixture
