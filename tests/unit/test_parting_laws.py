@@ -39,8 +39,8 @@ GROUPS: list[list[tuple[int, ...]]] = [[(A, B)], [(A, B, C)], [(A, B), (B, C)], 
 
 accounts = st.sampled_from([OWNER, OWNER, OWNER, SUB])
 chains = st.sampled_from(CHAINS)
-tenths = st.integers(1, 30).map(lambda n: n / 10)
-dollars = st.integers(1, 4_000).map(float)
+tenths = st.integers(1, 60).map(lambda n: n / 10)
+dollars = st.integers(1, 6).map(lambda n: 900.0 * n)
 
 Make = Callable[[], PermitItem]
 
@@ -48,7 +48,8 @@ Make = Callable[[], PermitItem]
 @st.composite
 def acts(draw: st.DrawFn) -> Make:
     """What makes an act: each under a nonce of its own."""
-    account, where, there = draw(accounts), draw(chains), draw(chains)
+    account = draw(accounts)
+    where, there = draw(st.permutations(CHAINS))[:2]
     amount, size = draw(dollars), draw(tenths) * draw(st.sampled_from([-1, 1]))
     makes: list[Make] = [
         lambda: unlink(there, chain_id=where, account=account),
@@ -57,7 +58,7 @@ def acts(draw: st.DrawFn) -> Make:
         lambda: trade(size, chain_id=where, account=account),
         lambda: move(amount, chain_id=where, source=OWNER, target=SUB),
     ]
-    return makes[draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3, 3, 4]))]
+    return makes[draw(st.sampled_from([0, 0, 1, 1, 2, 3, 3, 4]))]
 
 
 @st.composite
@@ -68,10 +69,10 @@ def holdings(draw: st.DrawFn) -> Chains:
         for chain_id in CHAINS:
             found.link(account, chain_id, sorted({c for g in groups if chain_id in g for c in g} - {chain_id}))
         for chain_id in CHAINS:
-            size = draw(st.integers(-20, 20)) / 10
+            size = draw(st.integers(-8, 8)) / 10
             if size:
                 found.size(account, chain_id, size)
-            found.cash(account, chain_id, draw(st.integers(0, 4_000)) - size * 3_000)
+            found.cash(account, chain_id, draw(st.integers(500, 3_000)) - size * 3_000)
     return found
 
 
@@ -89,7 +90,7 @@ CROWDED = crowded(2_000_000)
 
 @pytest.mark.cm("CM-09")
 @pytest.mark.cm("CM-11")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(holdings(), st.lists(acts(), min_size=2, max_size=7), st.randoms(use_true_random=False))
 def test_cm_09_cm_11_no_part_is_short_whatever_is_executed(start: Chains, made: list[Make], chance: object) -> None:
     """Only accounts that stand at the start, joined as they are, are asked about: a permit promises to keep them so."""
