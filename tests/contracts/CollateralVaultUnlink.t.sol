@@ -9,7 +9,7 @@ import {Permit, Unlink, Withdraw} from "../../contracts/libraries/Types.sol";
 import {HouseFixture} from "./base/HouseFixture.sol";
 import {vm} from "./base/Vm.sol";
 
-/// @notice A chain is taken out of an account by its owner with a permit, once, and by nobody else (CM-09, CM-10).
+/// @notice A chain is taken out of an account by its owner with a permit, once, and by nobody else (CM-09).
 contract CollateralVaultUnlinkTest is HouseFixture {
     uint256 private constant ALICE = 0;
     uint256 private constant BOB = 1;
@@ -65,7 +65,7 @@ contract CollateralVaultUnlinkTest is HouseFixture {
         _unlink(action, permit, abi.encodeWithSelector(Errors.NotLinked.selector, idOf(ALICE), CHAIN_B));
     }
 
-    function test_CM10_unlink_RevertWhen_ThePermitIsForSomethingElse() public {
+    function test_unlink_RevertWhen_ThePermitIsForSomethingElse() public {
         (Unlink memory action, Permit memory permit) = _permitted(CHAIN_B);
         action.chainId = CHAIN_C;
         _unlink(
@@ -83,7 +83,7 @@ contract CollateralVaultUnlinkTest is HouseFixture {
     }
 
     /// @notice A withdrawal's permit parts nothing.
-    function test_CM10_unlink_RevertWhen_ThePermitIsAWithdrawals() public {
+    function test_unlink_RevertWhen_ThePermitIsAWithdrawals() public {
         Unlink memory action = Unlink(idOf(ALICE), CHAIN_B);
         bytes32 withdrawal = HashLib.hash(Withdraw(idOf(ALICE), address(usdc), 1, ownerOf(ALICE)));
         Permit memory permit = permitted(idOf(ALICE), 0, withdrawal);
@@ -93,7 +93,7 @@ contract CollateralVaultUnlinkTest is HouseFixture {
     }
 
     /// @notice A vault that the verifier does not name parts nothing with its permits.
-    function test_CM10_unlink_RevertWhen_AtAnotherVault() public {
+    function test_unlink_RevertWhen_AtAnotherVault() public {
         (Unlink memory action, Permit memory permit) = _permitted(CHAIN_B);
         bytes memory signatures = signed(permit);
         address holder = address(reservations);
@@ -108,7 +108,7 @@ contract CollateralVaultUnlinkTest is HouseFixture {
         assertTrue(other.isLinked(action.accountId, CHAIN_B), "still linked there");
     }
 
-    function test_CM10_unlink_RevertWhen_ThePermitHasExpired() public {
+    function test_unlink_RevertWhen_ThePermitHasExpired() public {
         (Unlink memory action, Permit memory permit) = _permitted(CHAIN_B);
         vm.warp(permit.deadline + 1);
         _unlink(
