@@ -15,7 +15,7 @@ import {AccountLib} from "./libraries/AccountLib.sol";
 import {Errors} from "./libraries/Errors.sol";
 import {Events} from "./libraries/Events.sol";
 import {HashLib} from "./libraries/HashLib.sol";
-import {Permit, Withdraw} from "./libraries/Types.sol";
+import {Permit, Unlink, Withdraw} from "./libraries/Types.sol";
 
 /// @title CollateralVault
 /// @notice Every ERC-20 of one chain. Settlement token deposited becomes cash in the clearing house at once.
@@ -130,7 +130,7 @@ contract CollateralVault is ICollateralVault, ReentrancyGuardTransient {
         _link(accountId, chainIds);
     }
 
-    /// @dev CM-09: only the owner, and only adds. A link counts once the other chain has one back.
+    /// @dev CM-09: only the owner, and only adds: what parts wants a permit. A link counts once the other chain has one back.
     function _link(bytes32 accountId, uint64[] calldata chainIds) private {
         AccountLib.requireOwner(accountId);
         if (chainIds.length > MAX_LINKS) revert Errors.TooManyChains(chainIds.length, MAX_LINKS);
@@ -141,6 +141,29 @@ contract CollateralVault is ICollateralVault, ReentrancyGuardTransient {
             isLinked[accountId][chainId] = true;
             emit Events.Linked(accountId, chainId);
         }
+    }
+
+    /// @inheritdoc ICollateralVault
+    function unlink(Unlink calldata action, Permit calldata permit, bytes calldata signatures) external nonReentrant {
+        AccountLib.requireOwner(action.accountId);
+        if (!isLinked[action.accountId][action.chainId]) revert Errors.NotLinked(action.accountId, action.chainId);
+        isLinked[action.accountId][action.chainId] = false;
+        _consume(action.accountId, HashLib.hash(action), permit, signatures);
+        emit Events.Unlinked(action.accountId, action.chainId);
+    }
+
+    /// @dev A permit never replaces the owner: whoever calls this has checked the sender.
+    function _consume(
+        bytes32 accountId,
+        bytes32 actionHash,
+        Permit calldata permit,
+        bytes calldata signatures
+    ) private {
+        if (permit.accountId != accountId || permit.counterpartyId != 0) {
+            revert Errors.PermitAccountMismatch(permit.accountId, permit.counterpartyId);
+        }
+        if (permit.actionHash != actionHash) revert Errors.ActionMismatch(actionHash, permit.actionHash);
+        VERIFIER.consumePermit(permit, signatures);
     }
 
     // --- out -------------------------------------------------------------------------------------------------------
@@ -156,12 +179,7 @@ contract CollateralVault is ICollateralVault, ReentrancyGuardTransient {
             revert Errors.BadAddress(action.receiver);
         }
         if (action.amount == 0) revert Errors.ZeroAmount();
-        if (permit.accountId != action.accountId || permit.counterpartyId != 0) {
-            revert Errors.PermitAccountMismatch(permit.accountId, permit.counterpartyId);
-        }
-        bytes32 actionHash = HashLib.hash(action);
-        if (permit.actionHash != actionHash) revert Errors.ActionMismatch(actionHash, permit.actionHash);
-        VERIFIER.consumePermit(permit, signatures);
+        _consume(action.accountId, HashLib.hash(action), permit, signatures);
 
         if (action.token == SETTLEMENT_TOKEN) {
             _takeAvailable(action.amount);

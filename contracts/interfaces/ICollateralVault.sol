@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Permit, Withdraw} from "../libraries/Types.sol";
+import {Permit, Unlink, Withdraw} from "../libraries/Types.sol";
 
 /// @title ICollateralVault
 /// @notice Every ERC-20 of one chain. The settlement token becomes cash in the clearing house at once.
@@ -14,6 +14,11 @@ interface ICollateralVault {
     /// @notice Names chains that belong to the account with this one. Only the owner; only adds. Chains count
     /// together once each has named the other.
     function link(bytes32 accountId, uint64[] calldata chainIds) external;
+
+    /// @notice Takes back the naming of a chain, which parts the account there from the account here, as a quorum
+    /// permitted. Only the owner. Each part counts alone once this is final; the owner may link again without a permit.
+    /// @param action `chainId` is one that this chain names.
+    function unlink(Unlink calldata action, Permit calldata permit, bytes calldata signatures) external;
 
     /// @notice Pays out what a quorum permitted. Only the owner, who names the receiver in the action.
     /// @param action `amount` in the token's decimals.

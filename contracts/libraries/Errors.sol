@@ -152,6 +152,8 @@ library Errors {
     error ArrivedMoreThanSent(uint256 sent, uint256 arrived);
     /// @notice An account links at most so many chains.
     error TooManyChains(uint256 given, uint256 max);
+    /// @notice Only a chain that the account names here is taken out.
+    error NotLinked(bytes32 accountId, uint64 chainId);
     /// @notice Chain ids are not zero.
     error BadChain(uint64 chainId);
 

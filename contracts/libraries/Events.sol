@@ -23,6 +23,8 @@ library Events {
     event ReservationSet(bytes32 indexed accountId, address indexed integrator, Reservation reservation);
     /// @notice The owner names `chainId` as a chain of this account.
     event Linked(bytes32 indexed accountId, uint64 indexed chainId);
+    /// @notice `chainId` is no chain of this account any more, by its owner and a permit.
+    event Unlinked(bytes32 indexed accountId, uint64 indexed chainId);
     /// @notice A permit nonce is spent: its action was executed.
     event NonceUsed(bytes32 indexed accountId, uint256 nonce, bytes32 actionHash);
     /// @notice Settlement token held by the vault for the clearing house is now `held`, token decimals.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keeper.margin.listing import Listing, UnknownAsset
-from keeper.state.actions import Move, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, ZERO_ADDRESS, AssetId, IdError, has_margin, is_token, parse_instrument
@@ -162,6 +162,20 @@ def _not_itself(_: PermitItem, action: Takeover, __: Facts) -> Problem | None:
         "action.liquidated",
         action.liquidated,
         "another account",
+    )
+
+
+def _linked(item: PermitItem, action: Unlink, facts: Facts) -> Problem | None:
+    named = facts.state.links.get(action.account_id, frozenset[int]())
+    if action.chain_id in named:
+        return None
+    told = ", ".join(map(str, sorted(named))) or "none"
+    return Problem(
+        "not_linked",
+        f"on chain {item.chain_id} the account does not name chain {action.chain_id}",
+        "action.chainId",
+        action.chain_id,
+        f"a chain that it names there: {told}",
     )
 
 
@@ -326,7 +340,7 @@ def _band(item: PermitItem, action: Trade, facts: Facts) -> Problem | None:
     )
 
 
-ANY = (Withdraw, Trade, Reserve, Takeover, Move)
+ANY = (Withdraw, Trade, Reserve, Takeover, Move, Unlink)
 CHECKS: tuple[Check, ...] = (
     Check("deadline", ("PermitExpired", "PermitTooLong"), ANY, _deadline),
     Check("nonce_used", ("NonceAlreadyUsed",), ANY, _nonce),
@@ -334,6 +348,7 @@ CHECKS: tuple[Check, ...] = (
     Check("bad_address", ("BadAddress",), (Withdraw,), _receiver),
     Check("bad_address", ("BadAddress",), (Reserve,), _integrator),
     Check("unknown_token", ("InsufficientBalance",), (Withdraw,), _token),
+    Check("not_linked", ("NotLinked",), (Unlink,), _linked),
     Check("reservation_in_past", ("ReservationInPast",), (Reserve,), _until),
     Check("self_liquidation", ("SelfLiquidation",), (Takeover,), _not_itself),
     Check("not_tradable", ("NotTradable",), (Trade, Move, Takeover), _tradable),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from keeper.state.actions import Action, Move, Order, Permit, PermitRequest, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Permit, PermitRequest, Reserve, Trade
 from keeper.state.batch import UNIT
 from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, Address, owner_of
@@ -106,9 +106,6 @@ def _check_item(item: LiveItem, deployment: Deployment) -> None:
     permit, action = item.permit, item.action
     _check_chain(item.chain_id, deployment)
     kind = type(action).__name__
-    if not isinstance(action, Withdraw | Trade | Reserve | Takeover | Move):
-        known = "Withdraw, Trade, Reserve, Takeover or Move"
-        raise RequestError("unsupported_action", f"{kind} is not permitted yet", "action.type", kind, known)
     if permit.attestor_set_id != deployment.attestor_set_id:
         ours = deployment.attestor_set_id
         told = f"the permit is of attestor set {permit.attestor_set_id}, the set is {ours}"

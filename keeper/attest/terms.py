@@ -43,8 +43,7 @@ def malformed(item: PermitItem, world: World) -> Failed | None:
             return Failed("not_one_owner", told, "action.to", action.target, "another account of the same owner")
         amounts = {"amount": action.amount if is_cash(action) else abs(action.amount)}
     else:
-        kind = type(action).__name__
-        return Failed("unsupported_action", f"a {kind} has no effect that is known here", "action.type", kind)
+        amounts = {}  # an unlink names a chain and no amount
     for name, amount in amounts.items():
         if not 0 < amount < _LIMIT:
             unit = "the token's smallest units" if isinstance(action, Withdraw) else "1e18"

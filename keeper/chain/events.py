@@ -163,6 +163,11 @@ def _linked(fold: _Fold, topics: list[bytes], data: bytes) -> None:
     fold.links[account] = fold.links.get(account, frozenset()) | {int.from_bytes(topics[2], "big")}
 
 
+def _unlinked(fold: _Fold, topics: list[bytes], data: bytes) -> None:
+    account = AccountId(topics[1])
+    _put(fold.links, account, fold.links.get(account, frozenset()) - {int.from_bytes(topics[2], "big")})
+
+
 def _nonce(fold: _Fold, topics: list[bytes], data: bytes) -> None:
     fold.used_nonces[(AccountId(topics[1]), _word(data, 0))] = data[32:64]
 
@@ -271,6 +276,7 @@ def _handlers() -> Mapping[str, _Handler]:
         "FilledSet": _filled,
         "ReservationSet": _reservation,
         "Linked": _linked,
+        "Unlinked": _unlinked,
         "NonceUsed": _nonce,
         "OrderCancelled": _cancelled,
         "SettlementHeldSet": _held,

@@ -6,7 +6,7 @@ is far below zero wherever somebody is long, and shipping by it would move money
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eth_hash.backends.pysha3 import keccak256
@@ -89,11 +89,12 @@ class Books:
         model: MarginModel,
         listing: Listing,
         deficits: Mapping[MarginAccount, int],
+        parting: Container[AccountId] = (),
     ) -> Books:
         """Of holdings at a cut; `signed` are all entries whose application may not be final, `deficits` what the fund
-        is to pay with all that is pending (`waterfall.deficits`)."""
+        is to pay with all that is pending (`waterfall.deficits`), `parting` the accounts of which an unlink is live."""
         pending = with_pending(world, signed, listing)
-        found = ledgers(world, signed, deficits)
+        found = ledgers(world, signed, deficits, parting)
         held = {
             (ledger.account, chain_id): portfolio(world, listing, MarginAccount(ledger.account.account_id, (chain_id,)))
             for ledger in found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.market.marks import Marks
-from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import Profile
 from keeper.state.ids import ZERO32, AssetId, is_token, token_id
@@ -101,11 +101,12 @@ def effect_of(
     A withdrawal of the settlement token is cash, of another token collateral. A trade executes at its exact price with
     its fee. A reservation takes margin in full. A takeover, for its taker, needs the `terms`; the liquidated account's
     side is its leg's. Moved cash leaves its account as a withdrawal would, so that nobody's own settlement token is
-    drawn through a sub-account; a moved position needs the `terms` for the mark it moves at.
+    drawn through a sub-account; a moved position needs the `terms` for the mark it moves at. An unlink changes nothing
+    that an account holds, only what counts together: see `parting`.
 
     Raises:
         UnknownAsset: the deployment does not list the token withdrawn, or the chain.
-        UnsupportedAction: an Unlink, or a Takeover or a Move of a position without terms.
+        UnsupportedAction: a Takeover or a Move of a position without terms.
     """
     if account.account_id not in item.accounts or item.chain_id not in account.chains:
         return Effect()
@@ -131,6 +132,8 @@ def _effect(
         if action.clears:  # the account's cash fell when it was claimed
             return Effect()
         return Effect(reserved=action.amount, cash_part=action.cash_part)
+    if isinstance(action, Unlink):
+        return Effect()
     if isinstance(action, Takeover) and terms is not None:
         return taken(action.asset, terms.side * action.size, terms.price)
     if isinstance(action, Move):

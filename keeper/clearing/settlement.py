@@ -16,7 +16,7 @@ USD, the smallest amount of a token with six decimals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from keeper.margin.listing import Listing
@@ -33,13 +33,15 @@ class Ledger:
     """A margin account's cash by chain, signed, USD 1e18.
 
     `may_enter` is False while an earlier entry of the account is not final on its chain. `deficit` is what its equity
-    is below zero, 0 where it is not.
+    is below zero, 0 where it is not. `parting` accounts enter nothing that is not known yet: an unlink is live, and an
+    entry applied after it would move cash from one part to another.
     """
 
     account: MarginAccount
     cash: Mapping[int, int]
     may_enter: bool = True
     deficit: int = 0
+    parting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,20 +229,24 @@ def is_applied(leaf: SettlementLeaf, state: ChainState) -> bool:
 
 
 def ledgers(
-    world: World, signed: Iterable[SettlementLeaf] = (), deficits: Mapping[MarginAccount, int] | None = None
+    world: World,
+    signed: Iterable[SettlementLeaf] = (),
+    deficits: Mapping[MarginAccount, int] | None = None,
+    parting: Container[AccountId] = (),
 ) -> list[Ledger]:
     """Every margin account's cash at these blocks, and the fund's.
 
     `signed` are all leaves whose application is not known to be final; an account with one of them waiting on any chain
-    may not enter. What integrators have claimed is not netted between chains.
+    may not enter, nor may one of `parting`. What integrators have claimed is not netted between chains.
     """
     waiting = {leaf.account_id for leaf in unapplied(signed, world)}
     return [
         Ledger(
             account,
             {chain_id: world[chain_id].cash.get(account.account_id, 0) for chain_id in account.chains},
-            account.account_id not in waiting,
+            account.account_id not in waiting and account.account_id not in parting,
             (deficits or {}).get(account, 0),
+            account.account_id in parting,
         )
         for account in margin_accounts(world)
         if takes_part(account.account_id)

@@ -34,6 +34,7 @@ def broken(
     A cycle that others signed earlier is `carried`: values and vaults have moved since, and another one may have been
     signed meanwhile, so how much is offset and shipped is not asked any more, only that every account's deltas sum to
     0: two cycles that do the same work move too much, and the next one moves it back. What the fund pays stays bounded.
+    An account that is parting enters neither a new cycle nor a carried one.
     """
     faults = _form(entries, newest)
     known = [leaf for leaf in entries if leaf.chain_id in vaults]
@@ -46,6 +47,8 @@ def broken(
     found = [(leaf, ledger) for leaf, ledger in placed if ledger is not None]
     barred = {leaf.account_id for leaf, ledger in found if not ledger.may_enter and not carried}
     faults += [f"account 0x{account.hex()}: an earlier entry is not applied" for account in sorted(barred)]
+    parting = {leaf.account_id for leaf, ledger in found if ledger.parting}
+    faults += [f"account 0x{account.hex()}: an unlink of it is live" for account in sorted(parting)]
     if len({leaf.account_id for leaf in offsets} - {FUND}) > terms.most_accounts:
         faults.append(f"more than {terms.most_accounts} accounts enter")
     if any(leaf.account_id == FUND for leaf in offsets):

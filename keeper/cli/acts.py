@@ -1,4 +1,5 @@
-"""`keeper deposit`, `link`, `withdraw`, `reserve`, `release`, `claim`, `move`: what owners and integrators do."""
+"""`keeper deposit`, `link`, `unlink`, `withdraw`, `reserve`, `release`, `claim`, `move`: acts of owners and
+integrators."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ OwnerArgument = Annotated[str, typer.Argument(help="The account that reserved: A
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for function in (deposit, link, withdraw, reserve, release, claim, move):
+    for function in (deposit, link, unlink, withdraw, reserve, release, claim, move):
         app.command(function.__name__)(acting(function))
 
 
@@ -49,6 +50,20 @@ def link(client: Client, chain: ChainArgument, chains: LinksArgument, account: A
     Example: keeper link B A C --devnet-key 7
     """
     return client.draft.link(chain, chains, account=own_account(account))
+
+
+def unlink(
+    client: Client,
+    chain: ChainArgument,
+    other: Annotated[str, typer.Argument(help="The chain that it names no more, by name or id.")],
+    account: AccountOption = "0",
+    deadline: SecondsOption = 60,
+) -> Draft:
+    """Take a chain out of an account, by a permit of the attestors; each part then counts alone.
+
+    Example: keeper unlink A B --devnet-key 7
+    """
+    return client.draft.unlink(chain, other, account=own_account(account), deadline=deadline)
 
 
 def withdraw(

@@ -9,7 +9,7 @@ from keeper.attest.codec import to_abi
 from keeper.attest.signing import LocalSigner, SignedPermit
 from keeper.chain.abi import abi_of
 from keeper.chain.transactions import Receipt
-from keeper.state.actions import Move, Order, Reserve, Takeover, Withdraw
+from keeper.state.actions import Move, Order, Reserve, Takeover, Unlink, Withdraw
 from keeper.state.signer import Signer
 
 from ._amounts import Amount
@@ -60,6 +60,7 @@ __all__ = [
     "Takeover",
     "TransactionFailed",
     "Unavailable",
+    "Unlink",
     "Withdraw",
     "WrongChain",
     "abi_of",

@@ -14,25 +14,21 @@ from keeper.attest.signing import (
     signed_request,
     trade_request,
 )
-from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Withdraw
-from keeper.state.batch import UNIT
-from keeper.state.deployment import Deployment
-from keeper.state.ids import ZERO32, ZERO_ADDRESS
+from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Unlink, Withdraw
+from keeper.state.ids import ZERO32
 from keeper.state.live import PermitItem
 from keeper.state.signer import Signer
 
-from ._amounts import Amount, exact
+from ._amounts import USD, Amount, exact
 from ._base import AccountLike, AddressLike, ChainLike, InstrumentLike, address_of, instrument
-from ._calls import call_of, liquidate_call, match_call, move_call, reserve_call, withdraw_call
+from ._calls import call_of, liquidate_call, match_call, move_call, reserve_call, unlink_call, withdraw_call
 from ._draft import Call, Draft, SignedOrder
 from ._errors import BadArgument
+from ._orders import max_fee
 from ._reads import DEADLINE_SECONDS, Reads
 
-USD = "USD"
 CASH = "cash"
 """In place of an instrument: what a move of cash moves."""
-_ORDER_SECONDS = 240
-"""How long an order is good for where nothing else is said."""
 _NOBODY = b""
 """In place of the signatures that a draft does not have yet."""
 
@@ -94,6 +90,27 @@ class Acts:
         if not named:
             raise BadArgument("chains", list(chains), "at least one chain")
         return Draft("link", (call_of(where, "CollateralVault", "link", self._client.account_id(account), named),))
+
+    async def unlink(
+        self,
+        chain: ChainLike,
+        other: ChainLike,
+        *,
+        account: AccountLike = 0,
+        deadline: int = DEADLINE_SECONDS,
+    ) -> Draft:
+        """Take chain `other` out of what an account of the signer's names on `chain`, by a permit. Once that is final,
+        the chains that only this link joined are accounts of their own; each must have margin and net cash for itself.
+
+        Raises:
+            Refused: `not_linked`, `insufficient_free_margin`, `net_cash`, `leg_live`, `unlink_pending` and others.
+            BadArgument, Reverted, Unavailable, TransactionFailed, WrongChain, NoSigner.
+
+        Example:
+            await client.unlink("A", "B")
+        """
+        action = Unlink(self._client.account_id(account), (await self._client.chain(other)).chain_id)
+        return await self._permitted("unlink", chain, action, deadline)
 
     async def withdraw(
         self,
@@ -335,6 +352,8 @@ class Acts:
         match action:
             case Withdraw():
                 return withdraw_call(deployment, permit)
+            case Unlink():
+                return unlink_call(deployment, permit)
             case Reserve():
                 return reserve_call(deployment, permit)
             case Move():
@@ -352,33 +371,3 @@ class Acts:
     async def _integrators(self, act: str, chain: ChainLike, account: AccountLike, amount: Amount) -> Draft:
         arguments = (self._client.account_id(account), exact(amount, 18, "amount", USD))
         return Draft(act, (call_of(await self._client.chain(chain), "MarginReservations", act, *arguments),))
-
-
-async def new_order(
-    client: Reads,
-    chain: ChainLike,
-    asset: InstrumentLike,
-    size: Amount,
-    price: Amount,
-    until: int,
-    account: AccountLike,
-    submitter: AddressLike | None,
-) -> Order:
-    """An order of the signer's, for a nonce never used before."""
-    limit = exact(price, 18, "price", USD)
-    return Order(
-        client.account_id(account),
-        instrument(asset),
-        exact(size, 18, "size", "units", signed=True),
-        limit,
-        max_fee(await client.deployment(), limit),
-        new_nonce(),
-        await client.time(chain, until, "until"),
-        ZERO_ADDRESS if submitter is None else address_of(submitter, "submitter"),
-    )
-
-
-def max_fee(deployment: Deployment, price: int) -> int:
-    """What an order accepts as fee, USD 1e18 per unit: twice the deployment's rate at its price, since a seller may be
-    paid more than its limit."""
-    return 2 * -(-price * deployment.profile.fee_rate // UNIT)

@@ -12,6 +12,8 @@ Amount = int | str | Decimal
 """An integer counts the smallest unit; a decimal string or Decimal counts whole units: `1_000_000`, `"1"` and
 `Decimal(1)` are one USDC."""
 
+USD = "USD"
+
 _LIMIT = 2**128
 """Nothing in the protocol is as large."""
 

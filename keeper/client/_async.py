@@ -10,10 +10,11 @@ from typing import Any, Concatenate, ParamSpec
 from keeper.attest.signing import SignedPermit
 from keeper.state.actions import Order
 
-from ._acts import _ORDER_SECONDS, Acts, new_order
+from ._acts import Acts
 from ._amounts import Amount
 from ._base import AccountLike, AddressLike, ChainLike, InstrumentLike
 from ._draft import Call, Done, Draft
+from ._orders import ORDER_SECONDS, new_order
 from ._reads import Reads
 
 P = ParamSpec("P")
@@ -110,7 +111,7 @@ class AsyncClient(Reads):
         size: Amount,
         price: Amount,
         *,
-        until: int = _ORDER_SECONDS,
+        until: int = ORDER_SECONDS,
         account: AccountLike = 0,
         submitter: AddressLike | None = None,
     ) -> Order:
@@ -124,6 +125,7 @@ class AsyncClient(Reads):
 
     deposit = _executed(Acts.deposit)
     link = _executed(Acts.link)
+    unlink = _executed(Acts.unlink)
     withdraw = _executed(Acts.withdraw)
     reserve = _executed(Acts.reserve)
     release = _executed(Acts.release)

@@ -6,7 +6,7 @@ from typing import Any
 
 from keeper.attest.codec import to_abi
 from keeper.attest.signing import SignedPermit
-from keeper.state.actions import Move, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Move, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import LiquidationLeaf, MarkLeaf
 from keeper.state.deployment import ChainDeployment, Deployment
 from keeper.state.ids import ZERO32, Address
@@ -35,6 +35,10 @@ def call_of(chain: ChainDeployment, contract: str, function: str, *arguments: An
 
 def withdraw_call(deployment: Deployment, permit: SignedPermit) -> Call:
     return _simple(deployment, permit, Withdraw, "CollateralVault", "withdraw")
+
+
+def unlink_call(deployment: Deployment, permit: SignedPermit) -> Call:
+    return _simple(deployment, permit, Unlink, "CollateralVault", "unlink")
 
 
 def reserve_call(deployment: Deployment, permit: SignedPermit) -> Call:

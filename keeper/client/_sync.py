@@ -55,6 +55,7 @@ class Drafts:
 
     deposit = _drafted(Acts.deposit)
     link = _drafted(Acts.link)
+    unlink = _drafted(Acts.unlink)
     withdraw = _drafted(Acts.withdraw)
     reserve = _drafted(Acts.reserve)
     release = _drafted(Acts.release)
@@ -172,6 +173,7 @@ class Client:
 
     deposit = _sync(AsyncClient.deposit)
     link = _sync(AsyncClient.link)
+    unlink = _sync(AsyncClient.unlink)
     withdraw = _sync(AsyncClient.withdraw)
     reserve = _sync(AsyncClient.reserve)
     release = _sync(AsyncClient.release)

@@ -17,7 +17,6 @@ from keeper.attest.live import is_live
 from keeper.attest.messages import BatchProposal, PermitProposal
 from keeper.attest.permits import Context, Refusal, judge
 from keeper.attest.requests import RequestError, check_item, permit_digest
-from keeper.attest.signatures import SignatureError, recover
 from keeper.clearing.cycles import Books, missing_entries, settlement_faults, terms_of, with_pending
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
@@ -38,8 +37,9 @@ from keeper.store.journal import BatchConflict, CutWentBack, EpochPassed, Journa
 from .batches import BatchBook, UnknownBatch, legs_of
 from .leg_desk import LegDesk
 from .observer import Observer
+from .parting import parting_accounts, settling_accounts
 from .refusal import CATCH_UP_SECONDS, HEAD_TOLERANCE_SECONDS, Refused
-from .told import check_told
+from .told import check_told, recover_attestor
 from .view import ChainsView, NotReady
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ class Attestor:
 
     def check_turn(self, epoch: int, digest: bytes, signature: bytes) -> None:
         """Refuse what the proposer of an epoch did not sign."""
-        proposer = self._recover(digest, signature)
+        proposer = recover_attestor(self.deployment, digest, signature)
         if proposer != self.proposer_of(epoch):
             raise Refused("not_proposer", f"epoch {epoch} is not the turn of 0x{proposer.hex()}")
 
@@ -210,7 +210,8 @@ class Attestor:
         pending = with_pending(world, known, self.listing)
         reports = reports_at(pending, marks, self.model, self.listing)
         deficits = LegDesk(self, pending, marks, reports, marks.time).deficits()
-        books = Books.at(world, known, marks, self.model, self.listing, deficits)
+        parting = parting_accounts(self.journal, self.view, world)
+        books = Books.at(world, known, marks, self.model, self.listing, deficits, parting)
         return settlement_faults(entries, known, world, books, terms_of(self.deployment.profile), epoch)
 
     def adopt_entries(self, entries: Sequence[SettlementLeaf]) -> None:
@@ -315,7 +316,7 @@ class Attestor:
     async def sign_proposed_permit(self, proposal: PermitProposal) -> bytes:
         """As `sign_permit`, for a proposal of another attestor, whose signature it must carry."""
         self.check(proposal.item)
-        self._recover(permit_digest(self.deployment, proposal.item), proposal.signature)
+        recover_attestor(self.deployment, permit_digest(self.deployment, proposal.item), proposal.signature)
         return await self.sign_permit(proposal.item, proposal.listed)
 
     def check(self, item: LiveItem) -> None:
@@ -381,6 +382,7 @@ class Attestor:
             deployment=self.deployment,
             parameters=self.parameters,
             legs=legs,
+            settling=settling_accounts(self.journal, self.view),
         )
 
     def own_marks(self) -> Marks:
@@ -388,12 +390,3 @@ class Attestor:
             return self.observer.marks()
         except NotReady as error:
             raise Refused("marks", str(error)) from None
-
-    def _recover(self, digest: bytes, signature: bytes) -> Address:
-        try:
-            signer = recover(digest, signature)
-        except SignatureError as error:
-            raise Refused("proposer_signature", str(error)) from None
-        if signer not in self.deployment.attestors:
-            raise Refused("proposer_signature", f"0x{signer.hex()} is not an attestor")
-        return signer

@@ -22,6 +22,7 @@ from keeper.state.world import World
 from .attestor import Attestor
 from .batches import BatchBook
 from .leg_desk import LegDesk
+from .parting import parting_accounts
 from .peers import PeerRefused, Peers, PeerUnavailable, signed_by
 from .preview import agreed, refused_legs
 from .refusal import Refused
@@ -176,7 +177,8 @@ class Proposer:
         deficits = LegDesk(attestor, pending, marks, reports, timestamp).deficits()
         if not deficits and due_accounts(reports):
             return carried  # what is being closed now changes what there is to offset, and legs are more urgent
-        books = Books.at(world, known, marks, attestor.model, attestor.listing, deficits)
+        parting = parting_accounts(attestor.journal, self._view, world)
+        books = Books.at(world, known, marks, attestor.model, attestor.listing, deficits, parting)
         fresh = list(carried)
         for cycle in books.next_cycles(epoch, terms_of(profile)):
             log.info("cycle.planned", cycle=cycle.number, entries=len(cycle.offsets), shipments=len(cycle.shipments))

@@ -1,16 +1,18 @@
-"""What other attestors tell of, and what of it nobody can have signed."""
+"""What other attestors tell of, who of them did, and what of it nobody can have signed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from keeper.attest.requests import DEADLINE_SECONDS
+from keeper.attest.signatures import SignatureError, recover
 from keeper.clearing.effects import effect_of
 from keeper.clearing.exposure import marked_assets, takeover_terms
 from keeper.margin.listing import Listing, UnknownAsset
 from keeper.margin.model import MarginModel
 from keeper.market.marks import Marks
 from keeper.state.deployment import Deployment
+from keeper.state.ids import Address
 from keeper.state.live import LegItem, LiveItem
 from keeper.state.problem import Problem
 from keeper.state.world import component_of
@@ -49,3 +51,14 @@ def check_told(
                 listing.underlying_of(asset)
     except UnknownAsset as error:
         raise Refused("unknown_asset", str(error)) from None
+
+
+def recover_attestor(deployment: Deployment, digest: bytes, signature: bytes) -> Address:
+    """Which attestor signed a proposal. Refused where it is none."""
+    try:
+        signer = recover(digest, signature)
+    except SignatureError as error:
+        raise Refused("proposer_signature", str(error)) from None
+    if signer not in deployment.attestors:
+        raise Refused("proposer_signature", f"0x{signer.hex()} is not an attestor")
+    return signer

@@ -65,6 +65,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Unlink:
+    """On the permit's chain the account names `chain_id` no more: what only that link joined is parted."""
+
     account_id: AccountId
     chain_id: int
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.devnet, pytest.mark.timeout(300)]
 
 A = 31_337_001
-COMMANDS = ("deposit", "link", "withdraw", "reserve", "release", "claim", "move", "trade", "account")
+COMMANDS = ("deposit", "link", "withdraw", "reserve", "release", "claim", "move", "trade", "unlink", "account")
 """In an order in which each finds what it needs."""
-SIGNED = {"withdraw", "reserve", "move"}
+SIGNED = {"withdraw", "reserve", "move", "unlink"}
 
 
 @dataclass

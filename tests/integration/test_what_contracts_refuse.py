@@ -27,7 +27,7 @@ from keeper.chain.rpc import Rpc, RpcError
 from keeper.devnet.chains import ATTESTORS, account
 from keeper.devnet.wallet import Wallet
 from keeper.node.refusal import Refused
-from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id, owner_of, perpetual, token_id
 from keeper.state.live import PermitItem
@@ -36,7 +36,7 @@ from keeper.testing import Panel
 if TYPE_CHECKING:
     from keeper.devnet import Devnet
 
-C = 31_337_003
+A, B, C = 31_337_001, 31_337_002, 31_337_003
 MAKER, TAKER = 100, 101
 USDC = 10**6
 ETH, BTC = perpetual("ETH"), perpetual("BTC")
@@ -109,6 +109,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "submitters": (None, None), "maker_nonce": None,
     },
     "takeover": {"liquidated": "own"},
+    "unlink": {"account": "own", "chain": A},
 }  # fmt: skip
 COMMON: list[tuple[str, Any]] = [("deadline", -1), ("deadline", 10_000), ("nonce", "used")]
 FAULTS: dict[str, list[tuple[str, Any]]] = {
@@ -129,6 +130,9 @@ FAULTS: dict[str, list[tuple[str, Any]]] = {
         ("ends", -5), ("submitters", (7, 8)), ("maker_nonce", "cancelled"), ("taker", "claims"),
     ],
     "takeover": [("liquidated", "own"), ("liquidated", "other")],
+    "unlink": [
+        ("chain", B), ("chain", C), ("chain", 0), ("chain", 2**64 - 1), ("account", "sub"), ("account", "claims"),
+    ],
 }  # fmt: skip
 
 
@@ -164,6 +168,9 @@ async def _scene(devnet: Devnet, panel: Panel, rpcs: dict[int, Rpc]) -> Scene:
     for wallet in (maker, taker):
         await wallet.deposit(C, "USDC", 100_000 * USDC)
         await wallet.deposit(C, "USDC", 100_000 * USDC, sub_account=1)
+    vault = devnet.deployment.chains[C].contracts.vault
+    for sub_account in (0, 2**96 - 1):  # also where no permit reaches: it is refused as such
+        await maker.send(C, "CollateralVault", vault, "link", maker.account(sub_account), [A])
     house = devnet.deployment.chains[C].contracts.clearing_house
     cancelled, used = 77, 78
     await maker.send(C, "ClearingHouse", house, "cancelOrder", maker.account(), cancelled)
@@ -232,6 +239,8 @@ def _call(scene: Scene, item: PermitItem, quorum: bytes) -> tuple[Address, bytes
     permit = (to_abi(item.permit), quorum)
     if isinstance(action, Withdraw):
         return contracts.vault, encode("CollateralVault", "withdraw", [to_abi(action), *permit])
+    if isinstance(action, Unlink):
+        return contracts.vault, encode("CollateralVault", "unlink", [to_abi(action), *permit])
     if isinstance(action, Reserve):
         return contracts.reservations, encode("MarginReservations", "reserve", [to_abi(action), *permit])
     if isinstance(action, Move):
@@ -277,6 +286,8 @@ def _action(scene: Scene, kind: str, said: dict[str, Any]) -> Action:
     if kind == "reserve":
         integrator = scene.integrator if said["integrator"] == "lender" else Address(bytes(20))
         return Reserve(own, integrator, said["amount"], said["cash_part"], scene.now + said["until"])
+    if kind == "unlink":
+        return Unlink(places[said["account"]], said["chain"])
     if kind == "takeover":
         return Takeover(own, places[said["liquidated"]], ETH, UNIT)
     return Move(own, places[said["to"]], said["asset"], said["amount"])

@@ -98,10 +98,12 @@ def test_an_item_of_another_component_or_account_has_no_effect(item: PermitItem)
     assert effect(item).nothing
 
 
-def test_what_has_no_effect_that_is_known_is_refused() -> None:
+def test_an_unlink_changes_nothing_that_is_held() -> None:
     action = Unlink(OWNER, B)
-    with pytest.raises(UnsupportedAction, match="Unlink"):
-        effect(PermitItem(A, permit(A, action, OWNER), action, ()))
+    assert effect(PermitItem(A, permit(A, action, OWNER), action, ())) == Effect()
+
+
+def test_what_has_no_effect_that_is_known_is_refused() -> None:
     with pytest.raises(UnsupportedAction, match="Takeover"):
         effect(takeover(1))
     with pytest.raises(UnknownAsset, match=f"0x{'99' * 20} is not listed on chain {A}"):

@@ -127,6 +127,15 @@ def test_every_event_lands_in_its_place() -> None:
     assert (state.posted_epoch, state.posted_digest, state.posted_timestamp) == (13, word, 26)
 
 
+def test_a_chain_that_is_taken_out_is_linked_no_more() -> None:
+    account = ACCOUNTS[0]
+    there, other = ((31337002 + n).to_bytes(32, "big") for n in range(2))
+    linked = [log("Linked", [account, chain], [], []) for chain in (there, other)]
+    state = fold(ChainState(1, block(1)), [*linked, log("Unlinked", [account, there], [], [])], block(2))
+    assert state.links[AccountId(account)] == {31337003}
+    assert not fold(state, [log("Unlinked", [account, other], [], [])], block(3)).links
+
+
 def test_zeros_leave_nothing_behind() -> None:
     account, word, where = ACCOUNTS[0], WORDS[0], ADDRESSES[0]
     entries = [
@@ -147,7 +156,7 @@ def test_other_events_are_passed_over() -> None:
     stranger = {"topics": ["0x" + "ab" * 32], "data": "0x", "blockNumber": "0x1", "logIndex": "0x0"}
     anonymous = {"topics": [], "data": "0x", "blockNumber": "0x1", "logIndex": "0x1"}
     assert fold(START, [stranger, anonymous], block(1)) == fold(START, [], block(1))
-    assert len(topics_followed()) == 23
+    assert len(topics_followed()) == 24
 
 
 @pytest.mark.parametrize("damage", ["data", "topics", "hex"])

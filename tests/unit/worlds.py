@@ -12,6 +12,7 @@ from itertools import count
 from immutables import Map
 
 from keeper.attest.permits import Context, Grant, Refusal, judge
+from keeper.clearing.parting import after
 from keeper.margin.listing import Listing
 from keeper.margin.model import MarginModel
 from keeper.margin.owner import owner_book
@@ -20,7 +21,7 @@ from keeper.margin.report import AccountReport, evaluate
 from keeper.margin.xpm import Xpm
 from keeper.market.inputs import FundingInput, MarkInputs, UnderlyingInput
 from keeper.market.marks import Marks
-from keeper.state.actions import Action, Move, Order, Permit, Reserve, Takeover, Trade, Withdraw
+from keeper.state.actions import Action, Move, Order, Permit, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT, LiquidationLeaf
 from keeper.state.deployment import ChainDeployment, Contracts, Deployment, Profile, Token
 from keeper.state.ids import ZERO32, AccountId, Address, AssetId, account_id, perpetual
@@ -245,6 +246,11 @@ def move(
     return PermitItem(chain_id, permit(chain_id, action, source, target, deadline), action, ())
 
 
+def unlink(there: int = B, chain_id: int = A, account: AccountId = OWNER, deadline: int = NOW + 60) -> PermitItem:
+    action = Unlink(account, there)
+    return PermitItem(chain_id, permit(chain_id, action, account, deadline=deadline), action, ())
+
+
 def leg(
     close_limit: float,
     account: AccountId = OWNER,
@@ -269,6 +275,8 @@ def executed(world: World, item: PermitItem, taken: LegItem | None = None, mark:
     action, chain_id = item.action, item.chain_id
     used = world[chain_id].used_nonces.set((item.permit.account_id, item.permit.nonce), item.permit.action_hash)
     world = _with(world, chain_id, used_nonces=used)
+    if isinstance(action, Unlink):
+        return after(world, item)
     if isinstance(action, Withdraw) and action.token == USDC:
         world = _with(world, chain_id, held=world[chain_id].held - action.amount)
         return paid(world, chain_id, action.account_id, -action.amount * 10**12)
