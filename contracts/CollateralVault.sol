@@ -130,7 +130,8 @@ contract CollateralVault is ICollateralVault, ReentrancyGuardTransient {
         _link(accountId, chainIds);
     }
 
-    /// @dev CM-09: only the owner, and only adds: what parts wants a permit. A link counts once the other chain has one back.
+    /// @dev CM-09: only the owner, and only adds: what parts wants a permit. A link counts once the other chain has one
+    /// back.
     function _link(bytes32 accountId, uint64[] calldata chainIds) private {
         AccountLib.requireOwner(accountId);
         if (chainIds.length > MAX_LINKS) revert Errors.TooManyChains(chainIds.length, MAX_LINKS);
