@@ -46,7 +46,11 @@ contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
 
     /// @inheritdoc IMarginReservations
     function reserve(Reserve calldata action, Permit calldata permit, bytes calldata signatures) external {
-        AccountLib.requireOwner(action.accountId);
+        // An account without an owner has nobody who could have named a submitter.
+        address owner = AccountLib.ownerOf(action.accountId);
+        if (msg.sender != owner && (owner == address(0) || msg.sender != action.submitter)) {
+            revert Errors.NotOwnerOrSubmitter(action.accountId, action.submitter, msg.sender);
+        }
         if (action.integrator == address(0)) revert Errors.BadAddress(action.integrator);
         if (action.amount == 0) revert Errors.ZeroAmount();
         if (action.cashPart > action.amount) revert Errors.CashPartExceedsAmount(action.cashPart, action.amount);
@@ -104,6 +108,7 @@ contract MarginReservations is IMarginReservations, ReentrancyGuardTransient {
         bytes calldata signatures
     ) external nonReentrant {
         if (action.until != 0) revert Errors.NotAClearance(action.until);
+        if (action.submitter != address(0)) revert Errors.ClearanceNamesSubmitter(action.submitter);
         if (action.cashPart != action.amount) revert Errors.CashPartExceedsAmount(action.cashPart, action.amount);
         _consume(action, permit, signatures);
 

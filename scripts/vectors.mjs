@@ -25,7 +25,7 @@ const STRUCTS = {
     + "address submitter",
   Withdraw: "bytes32 accountId,address token,uint256 amount,address receiver",
   Trade: "bytes32 makerOrder,bytes32 takerOrder,int256 size,uint256 price",
-  Reserve: "bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until",
+  Reserve: "bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until,address submitter",
   Takeover: "bytes32 accountId,bytes32 liquidated,bytes32 asset,uint256 size",
   Move: "bytes32 from,bytes32 to,bytes32 asset,int256 amount",
   Unlink: "bytes32 accountId,uint64 chainId",

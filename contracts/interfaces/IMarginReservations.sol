@@ -6,7 +6,10 @@ import {Permit, Reservation, Reserve} from "../libraries/Types.sol";
 /// @title IMarginReservations
 /// @notice Margin set aside for an integrator, wherever the collateral is.
 interface IMarginReservations {
-    /// @notice A second reservation for the same integrator adds to the first while that is open.
+    /// @notice Sets `action.amount` (USD 1e18) aside for an integrator by a permit. A second reservation for the same
+    /// integrator adds to the first while that is open.
+    /// @dev Only the owner, or `action.submitter` where it is not zero: by his signature on the request the owner lets
+    /// one contract use the permit, and make this reservation and no other.
     function reserve(Reserve calldata action, Permit calldata permit, bytes calldata signatures) external;
 
     /// @notice Only the integrator: gives back `amount` before the end.
@@ -25,7 +28,7 @@ interface IMarginReservations {
     /// settlement cycle or the sale of its collateral brought it, it would be other people's money. Anyone may.
     /// @dev This chain's cash says nothing of that: there are no entry prices, so whoever is short has much of it and
     /// whoever is long little.
-    /// @param action With `cashPart` equal to `amount`, and `until` 0, by which it is no reservation.
+    /// @param action With `cashPart` equal to `amount`, `submitter` 0, and `until` 0, by which it is no reservation.
     function clearRest(Reserve calldata action, Permit calldata permit, bytes calldata signatures) external;
 
     /// @return cash Of the claims on cash parts and of what was cleared, what is not paid yet, USD 1e18.

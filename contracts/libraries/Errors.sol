@@ -249,6 +249,10 @@ library Errors {
 
     /// @notice The reservation would end before it begins.
     error ReservationInPast(uint64 until, uint256 blockTime);
+    /// @notice Only the account's owner, or the submitter that the action names, may reserve. Zero names nobody.
+    error NotOwnerOrSubmitter(bytes32 accountId, address submitter, address sender);
+    /// @notice Anyone may send a clearance: it names no submitter.
+    error ClearanceNamesSubmitter(address submitter);
     /// @notice What has an end is a reservation, and clears no claim.
     error NotAClearance(uint64 until);
     /// @notice The cash part is at most the amount.

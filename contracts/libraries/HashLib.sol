@@ -41,8 +41,9 @@ library HashLib {
         keccak256("Withdraw(bytes32 accountId,address token,uint256 amount,address receiver)");
     bytes32 internal constant TRADE_TYPEHASH =
         keccak256("Trade(bytes32 makerOrder,bytes32 takerOrder,int256 size,uint256 price)");
-    bytes32 internal constant RESERVE_TYPEHASH =
-        keccak256("Reserve(bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until)");
+    bytes32 internal constant RESERVE_TYPEHASH = keccak256(
+        "Reserve(bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until,address submitter)"
+    );
     bytes32 internal constant TAKEOVER_TYPEHASH =
         keccak256("Takeover(bytes32 accountId,bytes32 liquidated,bytes32 asset,uint256 size)");
     bytes32 internal constant MOVE_TYPEHASH = keccak256("Move(bytes32 from,bytes32 to,bytes32 asset,int256 amount)");

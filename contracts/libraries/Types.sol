@@ -93,12 +93,14 @@ struct Trade {
     uint256 price;
 }
 
+/// @notice `submitter` may send the reservation as the owner may; zero means the owner alone.
 struct Reserve {
     bytes32 accountId;
     address integrator;
     uint256 amount;
     uint256 cashPart;
     uint64 until;
+    address submitter;
 }
 
 struct Takeover {

@@ -153,6 +153,19 @@ def _integrator(_: PermitItem, action: Reserve, __: Facts) -> Problem | None:
     )
 
 
+def _clearance(_: PermitItem, action: Reserve, __: Facts) -> Problem | None:
+    """Anybody sends a clearance, so one that names a sender is a reservation gone wrong."""
+    if not action.clears or action.submitter == ZERO_ADDRESS:
+        return None
+    return Problem(
+        "clearance",
+        f"a clearance is anybody's to send, this one names 0x{action.submitter.hex()}",
+        "action.submitter",
+        action.submitter,
+        "zero",
+    )
+
+
 def _not_itself(_: PermitItem, action: Takeover, __: Facts) -> Problem | None:
     if action.account_id != action.liquidated:
         return None
@@ -350,6 +363,7 @@ CHECKS: tuple[Check, ...] = (
     Check("unknown_token", ("InsufficientBalance",), (Withdraw,), _token),
     Check("not_linked", ("NotLinked",), (Unlink,), _linked),
     Check("reservation_in_past", ("ReservationInPast",), (Reserve,), _until),
+    Check("clearance", ("ClearanceNamesSubmitter",), (Reserve,), _clearance),
     Check("self_liquidation", ("SelfLiquidation",), (Takeover,), _not_itself),
     Check("not_tradable", ("NotTradable",), (Trade, Move, Takeover), _tradable),
     Check("unknown_asset", ("MarkAssetMismatch",), (Trade, Move, Takeover), _listed),
@@ -367,6 +381,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "PermitAccountMismatch": ("permit_mismatch",),
     "ActionMismatch": ("permit_mismatch",),
     "NotOwner": ("owner_signature", "not_one_owner"),
+    "NotOwnerOrSubmitter": ("owner_signature",),  # who sends it is seen on chain only; whom the owner named, he signed
     "OrderSignatureInvalid": ("owner_signature",),
     "AssetMismatch": ("trade_terms",),
     "SelfMatch": ("trade_terms",),

@@ -179,7 +179,10 @@ _LAYOUTS: Mapping[type, _Layout] = {
         ),
         Withdraw: "Withdraw(bytes32 accountId,address token,uint256 amount,address receiver)",
         Trade: "Trade(bytes32 makerOrder,bytes32 takerOrder,int256 size,uint256 price)",
-        Reserve: "Reserve(bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until)",
+        Reserve: (
+            "Reserve(bytes32 accountId,address integrator,uint256 amount,uint256 cashPart,uint64 until,"
+            "address submitter)"
+        ),
         Takeover: "Takeover(bytes32 accountId,bytes32 liquidated,bytes32 asset,uint256 size)",
         Move: "Move(bytes32 from,bytes32 to,bytes32 asset,int256 amount)",
         Unlink: "Unlink(bytes32 accountId,uint64 chainId)",

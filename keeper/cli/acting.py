@@ -19,6 +19,7 @@ from keeper.cli.status import JsonOption, NodeOption, StateOption
 from keeper.client import Client, ClientError, Done, Draft, SignerLike, read_keystore
 from keeper.devnet.chains import ACCOUNTS, account
 from keeper.devnet.launch import FOLDER
+from keeper.state.wire import to_json
 
 KEY = "KEEPER_KEY"
 """The environment variable that may hold a private key."""
@@ -134,7 +135,9 @@ def show_draft(draft: Draft, json: bool) -> None:
     for call in draft.calls:
         typer.echo(f"would be sent: {call.contract}.{call.function} to 0x{call.to.hex()} on chain {call.chain_id}")
         typer.echo(f"  0x{call.data.hex()}")
-    if draft.sign is not None:
+    if draft.sign is not None and not draft.calls:
+        typer.echo("nothing would be sent: the permit is for the submitter to use")
+    elif draft.sign is not None:
         typer.echo("the attestors' signatures are missing in it: they are asked for when it is done")
 
 
@@ -147,6 +150,10 @@ def show_done(done: Done, json: bool) -> None:
         permit = done.permit.item.permit
         signed = len(done.permit.signatures) // 65
         typer.echo(f"permitted by {signed} attestors until {permit.deadline}, nonce {permit.nonce}")
+        if not done.receipts:
+            typer.echo("nothing was sent: the submitter makes the call, with this action, permit and signatures")
+            print_json({**to_json(done.permit.item), "quorum": "0x" + done.permit.signatures.hex()})
+            return
     for receipt in done.receipts:
         typer.echo(f"mined in block {receipt.block_number}, {receipt.gas_used:,} gas: {receipt.tx_hash}")
     typer.echo(f"{done.act}: done")

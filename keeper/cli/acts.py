@@ -93,6 +93,10 @@ def reserve(
     cash_part: Annotated[
         str | None, typer.Option("--cash-part", help="USD of it that a claim is paid at once, out of net cash.")
     ] = None,
+    submitter: Annotated[
+        str | None,
+        typer.Option("--submitter", help="A contract that sends it: the permit is shown, and nothing is sent."),
+    ] = None,
     account: AccountOption = "0",
     deadline: SecondsOption = 60,
 ) -> Draft:
@@ -106,6 +110,7 @@ def reserve(
         amount,
         until=until,
         cash_part=cash_part,
+        submitter=submitter,
         account=own_account(account),
         deadline=deadline,
     )

@@ -148,6 +148,7 @@ class Acts:
         *,
         until: int,
         cash_part: Amount | None = None,
+        submitter: AddressLike | None = None,
         account: AccountLike = 0,
         deadline: int = DEADLINE_SECONDS,
     ) -> Draft:
@@ -155,7 +156,7 @@ class Acts:
         (unix seconds, or seconds from the chain's head).
 
         `amount` and `cash_part` are USD: decimal strings, or integers of 1e-18. The cash part of a claim is paid at
-        once, out of positive net cash.
+        once, out of positive net cash. With a `submitter`, a contract, nothing is sent: the permit is for its call.
 
         Raises:
             Refused: `insufficient_free_margin`, `net_cash`, `chain_late` and others.
@@ -174,8 +175,9 @@ class Acts:
             units,
             cash,
             await self._client.time(chain, until, "until"),
+            ZERO_ADDRESS if submitter is None else address_of(submitter, "submitter"),
         )
-        return await self._permitted("reserve", chain, action, deadline)
+        return await self._permitted("reserve", chain, action, deadline, sent=submitter is None)
 
     async def release(self, chain: ChainLike, account: AccountLike, amount: Amount) -> Draft:
         """Give back USD `amount` of what an account reserved for the signer, who is the integrator.
@@ -329,8 +331,10 @@ class Acts:
             match,
         )
 
-    async def _permitted(self, act: str, chain: ChainLike, action: Action, deadline: int) -> Draft:
-        """The draft of an act that its owner asks a permit for."""
+    async def _permitted(
+        self, act: str, chain: ChainLike, action: Action, deadline: int, *, sent: bool = True
+    ) -> Draft:
+        """The draft of an act that its owner asks a permit for, and sends or leaves to somebody else."""
         deployment = await self._client.deployment()
         request = await self._client._unsigned(chain, action, deadline)
 
@@ -339,10 +343,10 @@ class Acts:
 
         return Draft(
             act,
-            (await self.call_for(SignedPermit(request, _NOBODY)),),
+            (await self.call_for(SignedPermit(request, _NOBODY)),) if sent else (),
             (request_typed_data(deployment, request),),
             sign,
-            self.call_for,
+            self.call_for if sent else None,
         )
 
     async def call_for(self, permit: SignedPermit) -> Call:

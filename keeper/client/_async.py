@@ -77,9 +77,10 @@ class AsyncClient(Reads):
             Reverted, Unavailable, TransactionFailed, WrongChain, NoSigner.
         """
         permit, calls = None, draft.calls
-        if draft.sign is not None and draft.permitted is not None:
+        if draft.sign is not None:
             permit = await self.ask(draft.sign(self.signer))
-            calls = (*calls[:-1], await draft.permitted(permit))
+            if draft.permitted is not None:
+                calls = (*calls[:-1], await draft.permitted(permit))
         return Done(draft.act, permit, tuple([await self.send(call) for call in calls]))
 
     async def call_for(self, permit: SignedPermit) -> Call:

@@ -49,6 +49,7 @@ class Draft:
 
     `typed_data` is what the owner signs, as `eth_signTypedData_v4` takes it. `calls` are sent in this order; where a
     permit is wanted, the last one lacks the attestors' signatures, which are asked for when the draft is executed.
+    There are none where the permit is for somebody else to use.
     """
 
     act: str
@@ -57,7 +58,7 @@ class Draft:
     sign: Callable[[Signer], PermitItem] | None = None
     """Signs the typed data: the request for the permit; None where none is wanted."""
     permitted: Callable[[SignedPermit], Awaitable[Call]] | None = None
-    """The last call, with the permit."""
+    """The last call, with the permit; None where somebody else makes it."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,7 +79,7 @@ class Done:
 
     @property
     def receipt(self) -> Receipt:
-        """Of the last transaction: the act itself."""
+        """Of the last transaction: the act itself. None was sent where the permit is for somebody else to use."""
         return self.receipts[-1]
 
     def to_json(self) -> dict[str, Any]:

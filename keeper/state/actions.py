@@ -32,13 +32,15 @@ class Trade:
 @dataclass(frozen=True, slots=True)
 class Reserve:
     """A reservation; or, with `until` 0, which no reservation has, the clearance of an integrator's claim: `amount` of
-    the rest that it is owed counts as a cash part from then on."""
+    the rest that it is owed counts as a cash part from then on. `submitter` may send it as the owner may; zero names
+    nobody."""
 
     account_id: AccountId
     integrator: Address
     amount: int
     cash_part: int
     until: int
+    submitter: Address = ZERO_ADDRESS
 
     @property
     def clears(self) -> bool:

@@ -5,6 +5,7 @@ import {MarginReservations} from "../../contracts/MarginReservations.sol";
 import {IClearingHouse} from "../../contracts/interfaces/IClearingHouse.sol";
 import {ICollateralVault} from "../../contracts/interfaces/ICollateralVault.sol";
 import {IMarginVerifier} from "../../contracts/interfaces/IMarginVerifier.sol";
+import {AccountLib} from "../../contracts/libraries/AccountLib.sol";
 import {Errors} from "../../contracts/libraries/Errors.sol";
 import {Events} from "../../contracts/libraries/Events.sol";
 import {HashLib} from "../../contracts/libraries/HashLib.sol";
@@ -54,7 +55,48 @@ contract MarginReservationsTest is HouseFixture {
         Reserve memory action = _action(100e18, 0, UNTIL);
         (Permit memory permit, bytes memory signatures) = _permitted(action);
         vm.prank(ownerOf(BOB));
-        expectError(abi.encodeWithSelector(Errors.NotOwner.selector, ownerOf(BOB), idOf(ALICE)));
+        _expectNotOwnerOrSubmitter(idOf(ALICE), address(0), ownerOf(BOB));
+        reservations.reserve(action, permit, signatures);
+    }
+
+    /// @notice The one whom the owner named makes exactly what he signed, once; nobody else does.
+    function test_reserve_BySubmitter() public {
+        Reserve memory action = _action(100e18, 40e18, UNTIL);
+        action.submitter = LENDER;
+        (Permit memory permit, bytes memory signatures) = _permitted(action);
+        vm.prank(ownerOf(BOB));
+        _expectNotOwnerOrSubmitter(idOf(ALICE), LENDER, ownerOf(BOB));
+        reservations.reserve(action, permit, signatures);
+
+        action.submitter = ownerOf(BOB);
+        vm.prank(ownerOf(BOB));
+        expectError(abi.encodeWithSelector(Errors.ActionMismatch.selector, HashLib.hash(action), permit.actionHash));
+        reservations.reserve(action, permit, signatures);
+
+        action.submitter = LENDER;
+        vm.startPrank(LENDER);
+        reservations.reserve(action, permit, signatures);
+        _holds(100e18, 40e18, UNTIL);
+        expectError(abi.encodeWithSelector(Errors.NonceAlreadyUsed.selector, idOf(ALICE), permit.nonce));
+        reservations.reserve(action, permit, signatures);
+    }
+
+    /// @notice Naming a submitter takes nothing from the owner.
+    function test_reserve_ByTheOwnerBesideASubmitter() public {
+        Reserve memory action = _action(100e18, 40e18, UNTIL);
+        action.submitter = LENDER;
+        _reserve(action, "");
+        _holds(100e18, 40e18, UNTIL);
+    }
+
+    /// @notice The fund, the fees and the clearing account name nobody: they have no owner who could have signed.
+    function test_reserve_RevertWhen_ASubmitterComesForAnAccountWithoutOwner() public {
+        Reserve memory action = _action(100e18, 0, UNTIL);
+        action.accountId = AccountLib.FUND;
+        action.submitter = LENDER;
+        (Permit memory permit, bytes memory signatures) = _permitted(action);
+        vm.prank(LENDER);
+        _expectNotOwnerOrSubmitter(AccountLib.FUND, LENDER, LENDER);
         reservations.reserve(action, permit, signatures);
     }
 
@@ -140,7 +182,7 @@ contract MarginReservationsTest is HouseFixture {
     // --- helpers ---------------------------------------------------------------------------------------------------
 
     function _action(uint256 amount, uint256 cashPart, uint64 until) private view returns (Reserve memory) {
-        return Reserve(idOf(ALICE), LENDER, amount, cashPart, until);
+        return Reserve(idOf(ALICE), LENDER, amount, cashPart, until, address(0));
     }
 
     function _permitted(Reserve memory action) private returns (Permit memory permit, bytes memory signatures) {
@@ -153,6 +195,10 @@ contract MarginReservationsTest is HouseFixture {
         vm.prank(ownerOf(ALICE));
         if (refusal.length != 0) expectError(refusal);
         reservations.reserve(action, permit, signatures);
+    }
+
+    function _expectNotOwnerOrSubmitter(bytes32 accountId, address submitter, address sender) private {
+        expectError(abi.encodeWithSelector(Errors.NotOwnerOrSubmitter.selector, accountId, submitter, sender));
     }
 
     function _holds(uint256 amount, uint256 cashPart, uint64 until) private view {

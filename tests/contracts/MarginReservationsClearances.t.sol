@@ -51,7 +51,7 @@ contract MarginReservationsClearancesTest is SettlementFixture {
         fund(ALICE, 1000);
         reserve(ALICE, LENDER, 100e18, 0);
         claim(ALICE, LENDER, 100e18);
-        Reserve memory action = Reserve(idOf(ALICE), LENDER, 60e18, 60e18, 0);
+        Reserve memory action = Reserve(idOf(ALICE), LENDER, 60e18, 60e18, 0, address(0));
         Permit memory permit = permitted(action.accountId, 0, HashLib.hash(action));
         bytes memory signatures = signed(permit);
 
@@ -66,6 +66,10 @@ contract MarginReservationsClearancesTest is SettlementFixture {
         expectError(abi.encodeWithSelector(Errors.NotAClearance.selector, 1));
         reservations.clearRest(action, permit, signatures);
         action.until = 0;
+        action.submitter = LENDER;
+        expectError(abi.encodeWithSelector(Errors.ClearanceNamesSubmitter.selector, LENDER));
+        reservations.clearRest(action, permit, signatures);
+        action.submitter = address(0);
         bytes32 bob = action.accountId = idOf(BOB);
         expectError(abi.encodeWithSelector(Errors.PermitAccountMismatch.selector, idOf(ALICE), bytes32(0)));
         reservations.clearRest(action, permit, signatures);

@@ -120,7 +120,12 @@ async def test_an_owner_and_an_integrator_do_everything_by_the_client(
     action = reserved.permit.item.action
     assert isinstance(action, Reserve)
     assert (action.amount, action.cash_part) == (300 * UNIT, 200 * UNIT + UNIT // 2)
-    await integrator.release("C", owner.account_id(), "50")
+    # What a submitter is named for is his to send, and nothing is sent before.
+    named = await owner.reserve("C", integrator.address, "10", until=600, submitter=integrator.address)
+    assert named.permit is not None
+    assert named.receipts == ()
+    assert (await integrator.use(named.permit)).receipt.block_number > 0
+    await integrator.release("C", owner.account_id(), "60")
     await owner.deposit("C", "USDC", "50")  # tokens that a claim is paid in
     await integrator.claim("C", owner.account_id(), "40")
     await integrator.payout("C", owner.account_id())

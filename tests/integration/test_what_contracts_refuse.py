@@ -20,7 +20,7 @@ import pytest
 from keeper.attest.checks import CHECKS, ELSEWHERE, refused_on_chain
 from keeper.attest.codec import struct_hash, to_abi
 from keeper.attest.permits import Refusal, judge
-from keeper.attest.requests import order_digest, permit_digest, permit_for, request_digest
+from keeper.attest.requests import clearance_for, order_digest, permit_digest, permit_for, request_digest
 from keeper.attest.signatures import join_signatures, sign_digest
 from keeper.chain.abi import describe_revert, encode
 from keeper.chain.rpc import Rpc, RpcError
@@ -100,7 +100,9 @@ class Scene:
 
 GOOD: dict[str, dict[str, Any]] = {
     "withdraw": {"account": "own", "token": "USDC", "amount": 5 * USDC, "receiver": "own"},
-    "reserve": {"integrator": "lender", "amount": 5 * UNIT, "cash_part": 2 * UNIT, "until": 600},
+    "reserve": {"integrator": "lender", "amount": 5 * UNIT, "cash_part": 2 * UNIT, "until": 600, "submitter": 0},
+    "submitted": {"integrator": "lender", "amount": 5 * UNIT, "cash_part": 2 * UNIT, "until": 600, "submitter": 7},
+    "clearance": {"integrator": "lender", "amount": 5 * UNIT, "cash_part": 5 * UNIT, "until": None, "submitter": 0},
     "cash move": {"to": "sub", "asset": ZERO32, "amount": 5 * UNIT},
     "position move": {"to": "sub", "asset": ETH, "amount": UNIT // 10},
     "trade": {
@@ -118,6 +120,8 @@ FAULTS: dict[str, list[tuple[str, Any]]] = {
         ("receiver", "vault"), ("token", "WETH"),
     ],
     "reserve": [("integrator", "zero"), ("amount", 0), ("cash_part", 6 * UNIT), ("until", -5)],
+    "submitted": [("integrator", "zero"), ("amount", 0)],
+    "clearance": [("submitter", 7), ("cash_part", 4 * UNIT)],
     "cash move": [("to", "own"), ("to", "other"), ("amount", 0), ("amount", -5 * UNIT), ("to", "claims")],
     "position move": [
         ("to", "own"), ("amount", 0), ("asset", perpetual("ZZZ")), ("asset", token_id(C, b"\1" * 20)),
@@ -145,7 +149,7 @@ async def test_what_contracts_refuse_attestors_refuse_and_by_the_name_that_stand
     draw, seen = random.Random(1), set()
     for kind, faults in FAULTS.items():
         cases = [dict([fault]) for fault in faults]
-        if kind != "takeover":  # there is no leg, so none is good but for one thing
+        if kind not in ("takeover", "clearance"):  # there is no leg and nothing owed: none is good but for one thing
             assert await _asked(scene, kind, {}) == (None, None), kind
             cases += [dict([fault]) for fault in COMMON]
             cases += [dict(draw.sample(faults + COMMON, 2)) for _ in range(PAIRS)]
@@ -242,7 +246,8 @@ def _call(scene: Scene, item: PermitItem, quorum: bytes) -> tuple[Address, bytes
     if isinstance(action, Unlink):
         return contracts.vault, encode("CollateralVault", "unlink", [to_abi(action), *permit])
     if isinstance(action, Reserve):
-        return contracts.reservations, encode("MarginReservations", "reserve", [to_abi(action), *permit])
+        function = "clearRest" if action.clears else "reserve"
+        return contracts.reservations, encode("MarginReservations", function, [to_abi(action), *permit])
     if isinstance(action, Move):
         mark = scene.marks.get(AssetId(action.asset), scene.marks[ETH])
         return contracts.clearing_house, encode("ClearingHouse", "move", [to_abi(action), *mark, *permit])
@@ -264,6 +269,8 @@ def _item(scene: Scene, kind: str, changes: dict[str, Any]) -> PermitItem:
     if kind == "trade":
         return _trade(scene, said, deadline)
     action = _action(scene, kind, said)
+    if isinstance(action, Reserve) and action.clears:
+        return clearance_for(scene.panel.deployment, C, action, deadline)
     nonce = scene.used if said.get("nonce") == "used" else next(_NONCES)
     item = PermitItem(C, permit_for(scene.panel.deployment, action, nonce, deadline), action, ())
     key = account(MAKER).key
@@ -283,9 +290,11 @@ def _action(scene: Scene, kind: str, said: dict[str, Any]) -> Action:
         receivers = {"own": scene.maker.address, "zero": Address(bytes(20)), "vault": chain.contracts.vault}
         token = symbols.get(said["token"], Address(b"\x99" * 20))
         return Withdraw(places[said["account"]], token, said["amount"], receivers[said["receiver"]])
-    if kind == "reserve":
+    if kind in ("reserve", "submitted", "clearance"):
         integrator = scene.integrator if said["integrator"] == "lender" else Address(bytes(20))
-        return Reserve(own, integrator, said["amount"], said["cash_part"], scene.now + said["until"])
+        until = 0 if said["until"] is None else scene.now + said["until"]
+        submitter = Address(bytes([said["submitter"]]) * 20)
+        return Reserve(own, integrator, said["amount"], said["cash_part"], until, submitter)
     if kind == "unlink":
         return Unlink(places[said["account"]], said["chain"])
     if kind == "takeover":

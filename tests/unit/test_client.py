@@ -88,6 +88,7 @@ def wallet_digest(typed: dict[str, Any]) -> bytes:
     [
         LEAVING,
         Reserve(ME, OTHER, 500 * 10**18, 10**18, NOW),
+        Reserve(ME, OTHER, 500 * 10**18, 10**18, NOW, OTHER),
         Takeover(ME, account_id(OTHER), ETH, 10**18),
         Move(ME, account_id(OWNER.address, 1), ZERO32, 7),
         Move(ME, account_id(OWNER.address, 1), ETH, -(10**18)),

@@ -71,7 +71,7 @@ abstract contract SettlementFixture is HouseFixture {
 
     /// @dev The owner reserves for an integrator, until the end of time.
     function reserve(uint256 index, address integrator, uint256 amount, uint256 cashPart) internal {
-        Reserve memory action = Reserve(idOf(index), integrator, amount, cashPart, type(uint64).max);
+        Reserve memory action = Reserve(idOf(index), integrator, amount, cashPart, type(uint64).max, address(0));
         Permit memory permit = permitted(action.accountId, 0, HashLib.hash(action));
         bytes memory signatures = signed(permit);
         vm.prank(ownerOf(index));
@@ -80,7 +80,7 @@ abstract contract SettlementFixture is HouseFixture {
 
     /// @notice What a quorum finds net cash for of an integrator's claims.
     function clear(uint256 index, address integrator, uint256 amount) internal {
-        Reserve memory action = Reserve(idOf(index), integrator, amount, amount, 0);
+        Reserve memory action = Reserve(idOf(index), integrator, amount, amount, 0, address(0));
         Permit memory permit = permitted(action.accountId, 0, HashLib.hash(action));
         reservations.clearRest(action, permit, signed(permit));
     }
