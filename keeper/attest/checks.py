@@ -9,45 +9,23 @@ says of itself, in `requests`. A test runs acts of every kind against the contra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from keeper.margin.listing import Listing, UnknownAsset
+from keeper.margin.listing import UnknownAsset
 from keeper.state.actions import Move, Reserve, Takeover, Trade, Unlink, Withdraw
 from keeper.state.batch import UNIT
-from keeper.state.deployment import Deployment
 from keeper.state.ids import ZERO32, ZERO_ADDRESS, AssetId, IdError, has_margin, is_token, parse_instrument
 from keeper.state.live import PermitItem
 from keeper.state.problem import Problem
 from keeper.state.world import ChainState
 
+from .facts import Check, Facts
 from .permits import Context
 from .requests import DEADLINE_SECONDS
 
 MOST_INSTRUMENTS = 48
 """Instruments that one account may hold on one chain (`Ledger.MAX_INSTRUMENTS`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an act is checked against: `state` is its chain at the head, `marks` what a traded instrument may be marked
-    at when it is executed, USD 1e18: in the last batch and by one's own inputs."""
-
-    deployment: Deployment
-    listing: Listing
-    state: ChainState
-    marks: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One refusal: `code` is the attestors' name of it, `errors` the contracts'. `acts` are the kinds it is for."""
-
-    code: str
-    errors: tuple[str, ...]
-    acts: tuple[type, ...]
-    judge: Callable[[PermitItem, Any, Facts], Problem | None]
 
 
 def refused_on_chain(item: PermitItem, head: ChainState, context: Context) -> Problem | None:

@@ -15,7 +15,7 @@ from keeper.attest.signing import (
     trade_request,
 )
 from keeper.state.actions import Action, Move, Order, Reserve, Takeover, Unlink, Withdraw
-from keeper.state.ids import ZERO32
+from keeper.state.ids import ZERO32, ZERO_ADDRESS
 from keeper.state.live import PermitItem
 from keeper.state.signer import Signer
 
