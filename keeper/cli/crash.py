@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import time
@@ -11,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from keeper.cli import interrupting
 from keeper.cli.output import Failure
 from keeper.cli.status import StateOption
 from keeper.devnet.crash.run import PROFILE, Plan, Run
@@ -68,7 +68,7 @@ def _run(
         run = Run(devnet, plan, narrator)
         options: dict[str, Any] = {"accounts": accounts, "seed": seed, "fall": fall, "within": seconds}
         try:
-            interrupting.run(run.run(running))
+            asyncio.run(run.run(running))
         finally:
             if json is not None:
                 narrator.write(json, {"options": options, **run.figures})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import signal
@@ -12,7 +13,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from keeper.cli import interrupting
 from keeper.cli.output import Failure
 from keeper.cli.status import StateOption
 from keeper.devnet.chains import minutes, series
@@ -66,7 +66,7 @@ def _run(console: Console, json: Path | None, keep: bool, state: Path) -> None:
         narrator = Narrator(console, devnet.folder)
         figures: dict[str, Any] = {}
         try:
-            figures = interrupting.run(tell(devnet, cluster, narrator))
+            figures = asyncio.run(tell(devnet, cluster, narrator))
         finally:
             if json is not None:
                 narrator.write(json, figures)

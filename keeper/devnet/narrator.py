@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -69,11 +68,7 @@ class Narrator:
             yield step
             step.ok = True
         except BaseException as error:
-            step.error = (
-                "interrupted"
-                if isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-                else str(error) or repr(error)
-            )
+            step.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
             raise
         finally:
             step.seconds = round(time.monotonic() - began, 2)
