@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from keeper.devnet import Devnet
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")  # before anything hashes; make sets it for commands
+
+# A run in the background of a shell inherits that interrupts are ignored, and so would the commands that tests start
+# and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, wherever the suite runs; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
